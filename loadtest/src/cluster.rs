@@ -40,7 +40,8 @@ pub async fn run(Arguments { controller_manager, kubeconfig_out }: Arguments) ->
         Some(file) => control_plane.write_kubeconfig(file)?,
         None => print!("{}", control_plane.kubeconfig()),
     }
-    let shown = kubeconfig_out.as_ref().map_or_else(|| "FILE".to_owned(), |file| file.display().to_string());
+    let file = kubeconfig_out.unwrap_or_else(|| control_plane.kubeconfig_file());
+    let shown = file.display();
     eprintln!("Kubernetes API at {} (data and logs in {})", control_plane.url(), control_plane.folder().display());
     eprintln!("Use it:  KUBECONFIG={shown} kubectl get namespaces");
     eprintln!("         KUBECONFIG={shown} egress-controller run");

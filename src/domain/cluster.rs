@@ -10,6 +10,14 @@ use crate::fqdn::Fqdn;
 use crate::guard::GuardRail;
 use crate::ports::{PortRange, PortSet, Protocol};
 
+pub mod dns_egress;
+pub mod facts;
+pub mod families;
+pub mod objects;
+
+pub use dns_egress::DnsEgress;
+pub use families::IpFamilies;
+
 /// Where pods may send DNS queries: one rule each in every NetworkPolicy, before all others.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DnsRule {
@@ -26,9 +34,9 @@ pub struct DnsRule {
 /// UDP and TCP on each of these ports (RFC 7766: DNS needs both).
 pub fn dns_ports(ports: impl IntoIterator<Item = u16>) -> Option<PortSet> {
     let ports: BTreeSet<u16> = ports.into_iter().collect();
-    let ranges = ports.into_iter().flat_map(|port| {
-        [Protocol::Udp, Protocol::Tcp].map(|protocol| PortRange { protocol, port, end: port })
-    });
+    let ranges = ports
+        .into_iter()
+        .flat_map(|port| [Protocol::Udp, Protocol::Tcp].map(|protocol| PortRange { protocol, port, end: port }));
     PortSet::new(ranges.collect())
 }
 
@@ -56,3 +64,6 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

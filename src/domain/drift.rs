@@ -23,8 +23,16 @@ pub(crate) struct DriftBackoff {
 }
 
 impl DriftBackoff {
-    /// A repair is being made.
+    /// A repair is being made of what another client did.
     pub(crate) fn record(&mut self, now: Instant) {
+        self.record_mutation(now);
+        if self.last[CONTEST_REPAIRS - 1].is_some_and(|first| now.since(first) <= CONTEST_WINDOW) {
+            self.contested = true;
+        }
+    }
+
+    /// A repair is being made of what the API server's own admission did: nobody contests, but it costs as much.
+    pub(crate) fn record_mutation(&mut self, now: Instant) {
         if self.last[0].is_some_and(|last| now.since(last) >= FORGET_AFTER) {
             *self = Self::default();
         }
@@ -34,9 +42,6 @@ impl DriftBackoff {
         let doublings = self.repairs.saturating_sub(1).min(16);
         let delay = (FIRST_DELAY * (1 << doublings)).min(MAX_DELAY);
         self.next_allowed = now + delay;
-        if self.last[CONTEST_REPAIRS - 1].is_some_and(|first| now.since(first) <= CONTEST_WINDOW) {
-            self.contested = true;
-        }
     }
 
     pub(crate) fn allows(&self, now: Instant) -> bool {

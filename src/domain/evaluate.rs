@@ -31,6 +31,9 @@ use crate::ports::Protocol;
 /// Labels of a pod or of a namespace.
 pub type Labels = BTreeMap<String, String>;
 
+/// Numbers of a pod's named ports. Two containers may give one name to a TCP and to a UDP port.
+pub type NamedPorts = BTreeMap<(String, Protocol), u16>;
+
 /// The pod that opens the connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
@@ -65,8 +68,8 @@ pub struct DestinationPod<'a> {
     pub namespace_labels: &'a Labels,
     /// Labels of the pod.
     pub labels: &'a Labels,
-    /// Numbers of the pod's named ports. Two containers may give one name to a TCP and to a UDP port.
-    pub named_ports: &'a BTreeMap<(String, Protocol), u16>,
+    /// Named ports of the pod.
+    pub named_ports: &'a NamedPorts,
 }
 
 /// What a set of NetworkPolicies says about a connection.

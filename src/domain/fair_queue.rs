@@ -90,7 +90,7 @@ mod tests {
         queue.push(&quiet, 10);
         let order: Vec<i32> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(order, [1, 10, 2, 3]);
-        assert!(queue.is_empty() && queue.len() == 0);
+        assert_eq!((queue.len(), queue.is_empty()), (0, true));
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub enum WriteRequest {
     Create(Box<NetworkPolicy>),
     /// Forced server-side apply of the whole object, which carries `metadata.uid`.
     Apply(Box<NetworkPolicy>),
-    /// JSON patch of ownerReferences, with `test` on uid and resourceVersion (ownerReferences merge by uid, so an
-    /// apply cannot remove a stale one). The object carries uid, resourceVersion and the ownerReferences wanted.
+    /// Merge patch that replaces ownerReferences (they merge by uid, so an apply cannot remove a stale one). The object
+    /// carries the ownerReferences wanted, and uid and resourceVersion, which must be those of the stored one.
     RepairOwners(Box<NetworkPolicy>),
     /// Read the object as it is: the answer is [`WriteOutcome::Read`]. In the same queue, so that reads obey its limits.
     Read,
@@ -43,7 +43,8 @@ pub enum WriteRequest {
         /// Its resourceVersion.
         resource_version: String,
     },
-    /// Forced server-side apply of the status of the EgressPolicy with this uid.
+    /// JSON patch that replaces the status, with `test` on the uid of the EgressPolicy: an apply of a status is no guard,
+    /// the server ignores the uid in it (tried).
     Status {
         /// Uid of the EgressPolicy.
         uid: String,

@@ -6,7 +6,8 @@
 //! * A write that failed for the moment is sent again, unless a newer one of its object came: nothing is lost.
 //!
 //! A timed-out write may have been committed. It is simply sent again: a create then finds the object (and the policy
-//! rereads it), everything else is idempotent.
+//! rereads it), everything else is idempotent. The server is told to give up when we do, so that an old write is hardly
+//! ever committed after a newer one; if it is, the watch shows it as drift.
 //!
 //! The queue knows no requests: `P` is whatever the writer sends, cheap to clone.
 
@@ -44,7 +45,7 @@ pub struct Ticket(u64);
 
 /// A write that must be sent now, and answered with [`WriteQueue::finish`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Send<P> {
+pub struct Outgoing<P> {
     /// What it goes to.
     pub key: ObjectKey,
     /// Which `put` it comes from.
@@ -158,7 +159,8 @@ impl<P: Clone> WriteQueue<P> {
     pub fn put(&mut self, now: Instant, key: ObjectKey, lane: Lane, payload: P) -> Ticket {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
-        let object = self.objects.entry(key.clone()).or_insert_with(|| Object { pending: None, flight: None, failures: 0 });
+        let object =
+            self.objects.entry(key.clone()).or_insert_with(|| Object { pending: None, flight: None, failures: 0 });
         let waits = if object.flight.is_some() { Waits::Behind } else { Waits::InLane };
         if let Some(pending) = object.pending.as_mut().filter(|pending| pending.lane <= lane) {
             self.stats.coalesced += 1;
@@ -188,7 +190,7 @@ impl<P: Clone> WriteQueue<P> {
     }
 
     /// The next write to send, if one may be sent now.
-    pub fn pop(&mut self, now: Instant) -> Option<Send<P>> {
+    pub fn pop(&mut self, now: Instant) -> Option<Outgoing<P>> {
         self.wake(now);
         if self.stats.in_flight >= self.limit.get() || self.opens_at(now) > now {
             return None;
@@ -196,7 +198,8 @@ impl<P: Clone> WriteQueue<P> {
         let key = self.lanes.pop(now)?;
         let object = self.objects.get_mut(&key)?;
         let Pending { ticket, payload, lane, place, .. } = object.pending.take()?;
-        object.flight = Some(Flight { ticket, payload: payload.clone(), lane, place, sent: self.sent, withdrawn: false });
+        object.flight =
+            Some(Flight { ticket, payload: payload.clone(), lane, place, sent: self.sent, withdrawn: false });
         self.count_pending(lane, -1);
         self.events.remove(&place);
         self.sent += 1;
@@ -205,16 +208,24 @@ impl<P: Clone> WriteQueue<P> {
         if let Some(probe) = &mut self.next_probe {
             *probe = now + PROBE_INTERVAL;
         }
-        Some(Send { key, ticket, payload })
+        Some(Outgoing { key, ticket, payload })
     }
 
     /// Takes the answer to a write that was sent: definite, or a failure for the moment. Gives the payload back when the
     /// answer is final. `jitter` is a random number from 0 to 1. An answer nobody waits for is ignored.
-    pub fn finish(&mut self, now: Instant, key: &ObjectKey, ticket: Ticket, answer: Result<(), Transient>, jitter: f64) -> Option<P> {
+    pub fn finish(
+        &mut self,
+        now: Instant,
+        key: &ObjectKey,
+        ticket: Ticket,
+        answer: Result<(), Transient>,
+        jitter: f64,
+    ) -> Option<P> {
         let object = self.objects.get_mut(key)?;
         let flight = object.flight.take_if(|flight| flight.ticket == ticket)?;
         object.failures = if answer.is_ok() { 0 } else { object.failures.saturating_add(1) };
-        let reachable = !matches!(answer, Err(Transient { kind: TransientKind::Unreachable | TransientKind::Timeout, .. }));
+        let reachable =
+            !matches!(answer, Err(Transient { kind: TransientKind::Unreachable | TransientKind::Timeout, .. }));
         if reachable {
             self.next_probe = None;
         }

@@ -21,15 +21,16 @@ where
     Fut: Future<Output = anyhow::Result<T>>,
 {
     let end = Instant::now() + deadline;
-    let mut last = None;
+    let mut last = anyhow::anyhow!("the first attempt did not end");
     loop {
         match timeout_at(end, attempt()).await {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => last = Some(error),
-            Err(_) => {
-                let error = last.unwrap_or_else(|| anyhow::anyhow!("the first attempt did not end"));
-                return Err(error.context(format!("not so within {deadline:?}")));
-            }
+            Ok(Err(error)) => last = error,
+            Err(_) => {}
+        }
+        // Asked of the clock, because an attempt that fails without waiting never meets the timeout.
+        if Instant::now() >= end {
+            return Err(last.context(format!("not so within {deadline:?}")));
         }
         sleep(POLL_INTERVAL).await;
     }

@@ -1,6 +1,7 @@
 //! The control plane itself, with real servers.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,8 +13,8 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, ObjectMeta, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ObjectMeta, PostParams};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -29,6 +30,14 @@ fn config_map(name: &str, owner: Option<OwnerReference>) -> ConfigMap {
     let owner_references = owner.map(|owner| vec![owner]);
     let metadata = ObjectMeta { name: Some(name.to_owned()), owner_references, ..ObjectMeta::default() };
     ConfigMap { metadata, ..ConfigMap::default() }
+}
+
+fn definition(plural: &str, kind: &str) -> String {
+    format!(
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: {plural}.testbed.example.com}}\n\
+         spec:\n  group: testbed.example.com\n  scope: Namespaced\n  names: {{plural: {plural}, kind: {kind}}}\n  versions:\n  \
+         - {{name: v1, served: true, storage: true, schema: {{openAPIV3Schema: {{type: object}}}}}}\n"
+    )
 }
 
 fn is_gone<K>(outcome: kube::Result<Option<K>>) -> Result<()> {
@@ -112,14 +121,19 @@ async fn a_kubeconfig_opens_the_api() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_written_kubeconfig_is_for_this_user_only() -> Result<()> {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("kubeconfig-{}", std::process::id()));
+    std::fs::write(&file, "an older one, readable by all")?;
+    ControlPlane::shared().await.write_kubeconfig(&file)?;
+    let (mode, text) = (std::fs::metadata(&file)?.permissions().mode(), std::fs::read_to_string(&file)?);
+    std::fs::remove_file(&file)?;
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(text, ControlPlane::shared().await.kubeconfig());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_custom_resource_is_served_once_its_definition_is_applied() -> Result<()> {
-    let definition = |plural: &str, kind: &str| {
-        format!(
-            "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: {plural}.testbed.example.com}}\n\
-             spec:\n  group: testbed.example.com\n  scope: Namespaced\n  names: {{plural: {plural}, kind: {kind}}}\n  versions:\n  \
-             - {{name: v1, served: true, storage: true, schema: {{openAPIV3Schema: {{type: object}}}}}}\n"
-        )
-    };
     let both = format!("{}---\n{}", definition("apples", "Apple"), definition("pears", "Pear"));
     let control_plane = ControlPlane::shared().await;
     control_plane.apply_crd(&both).await?;
@@ -218,6 +232,24 @@ async fn with_a_controller_manager_a_deleted_namespace_goes_away_and_owned_objec
 
     eventually(COLLECTED, || async { is_gone(maps.get_opt("owned").await) }).await.context("the owned object")?;
     eventually(COLLECTED, || async { is_gone(namespaces.get_opt(&deleted).await) }).await.context("the namespace")
+}
+
+#[tokio::test]
+async fn a_restarted_controller_manager_collects_what_a_new_kind_of_object_owns() -> Result<()> {
+    let control_plane = ControlPlane::builder().controller_manager(true).start().await?;
+    control_plane.apply_crd(&definition("plums", "Plum")).await?;
+    control_plane.restart_controller_manager()?;
+    let kind = GroupVersionKind::gvk("testbed.example.com", "v1", "Plum");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "plums");
+    let plums = Api::<DynamicObject>::namespaced_with(control_plane.client(), "default", &resource);
+    let maps = Api::<ConfigMap>::namespaced(control_plane.client(), "default");
+
+    let owner = plums.create(&PostParams::default(), &DynamicObject::new("owner", &resource)).await?;
+    let reference = owner.owner_ref(&resource).context("an object without a uid")?;
+    maps.create(&PostParams::default(), &config_map("owned", Some(reference))).await?;
+    plums.delete("owner", &DeleteParams::default()).await?;
+    // Without the restart it takes 41 s.
+    eventually(SOON, || async { is_gone(maps.get_opt("owned").await) }).await
 }
 
 #[tokio::test]

@@ -8,9 +8,7 @@ use egress_testbed::dns::{DnsServer, RecordType, Script, TIMES_KEPT};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,16 +26,12 @@ const SILENCE: Duration = Duration::from_millis(300);
 const ID: u16 = 4711;
 
 fn v4(count: u16) -> Vec<IpAddr> {
-    (0..count)
-        .map(|n| IpAddr::from(Ipv4Addr::from(0xc000_0200 + u32::from(n))))
-        .collect()
+    (0..count).map(|n| IpAddr::from(Ipv4Addr::from(0xc000_0200 + u32::from(n)))).collect()
 }
 
 fn v6(count: u16) -> Vec<IpAddr> {
     let base = u128::from("2001:db8::".parse::<Ipv6Addr>().unwrap_or(Ipv6Addr::LOCALHOST));
-    (0..count)
-        .map(|n| IpAddr::from(Ipv6Addr::from(base + u128::from(n))))
-        .collect()
+    (0..count).map(|n| IpAddr::from(Ipv6Addr::from(base + u128::from(n)))).collect()
 }
 
 fn question(name: &str, kind: RecordType, payload: Option<u16>) -> Result<Vec<u8>> {
@@ -102,8 +96,7 @@ fn resolver(dns: &DnsServer) -> Result<TokioResolver> {
     let connections = vec![port(ConnectionConfig::udp()), port(ConnectionConfig::tcp())];
     let server = NameServerConfig::new(dns.addr().ip(), true, connections);
     let config = ResolverConfig::from_name_servers(vec![server]);
-    let mut builder =
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     let options: &mut ResolverOpts = builder.options_mut();
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;
@@ -115,9 +108,7 @@ fn resolver(dns: &DnsServer) -> Result<TokioResolver> {
 /// Response code and negative TTL, or the code of an error.
 async fn failure(dns: &DnsServer, kind: RecordType) -> Result<(ResponseCode, Option<u32>)> {
     match resolver(dns)?.lookup(format!("{HOST}."), kind).await {
-        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
-            Ok((none.response_code, none.negative_ttl))
-        }
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Ok((none.response_code, none.negative_ttl)),
         Err(NetError::Dns(DnsError::ResponseCode(code))) => Ok((code, None)),
         other => anyhow::bail!("not a failure with a code: {other:?}"),
     }
@@ -409,13 +400,10 @@ async fn every_question_is_counted_by_name_and_type() -> Result<()> {
 #[tokio::test]
 async fn a_wait_ends_with_the_question_it_waits_for_or_says_what_came() -> Result<()> {
     let dns = DnsServer::start().await?;
-    let (waited, asked) = tokio::join!(
-        dns.wait_for_count(HOST, RecordType::A, 2, PATIENCE),
-        async {
-            over_udp(&dns, HOST, RecordType::A).await?;
-            over_udp(&dns, HOST, RecordType::A).await
-        }
-    );
+    let (waited, asked) = tokio::join!(dns.wait_for_count(HOST, RecordType::A, 2, PATIENCE), async {
+        over_udp(&dns, HOST, RecordType::A).await?;
+        over_udp(&dns, HOST, RecordType::A).await
+    });
     waited?;
     asked?;
     dns.wait_for_total(2, PATIENCE).await?;
@@ -483,9 +471,7 @@ fn twenty_thousand_questions_a_second_are_answered() -> Result<()> {
     }
     let time = Duration::from_secs(3);
     let address = dns.addr();
-    let ask = |host: u32| {
-        std::thread::spawn(move || press(address, &format!("host-{host}.example.com"), time))
-    };
+    let ask = |host: u32| std::thread::spawn(move || press(address, &format!("host-{host}.example.com"), time));
     let mut rate = 0.0;
     for client in [ask(1), ask(2)] {
         rate += client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;

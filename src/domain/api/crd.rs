@@ -7,6 +7,9 @@ use kube::CustomResourceExt;
 
 use super::EgressPolicy;
 
+/// Formats of integers that Kubernetes knows; it warns of others, and the bounds say more than they.
+const KNOWN_FORMATS: [&str; 3] = ["int32", "int64", "date-time"];
+
 /// The CRD as it is installed: generated from the Rust types, `nullable` stripped (an absent field and null must not
 /// become two ways to say the same).
 pub fn custom_resource_definition() -> CustomResourceDefinition {
@@ -21,6 +24,9 @@ pub fn custom_resource_definition() -> CustomResourceDefinition {
 
 fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
+    schema.format = schema.format.take().filter(|format| KNOWN_FORMATS.contains(&format.as_str()));
+    // Lines of the source are no paragraphs of the text.
+    schema.description = schema.description.take().map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
     if let Some(properties) = &mut schema.properties {
         properties.values_mut().for_each(tidy);
     }

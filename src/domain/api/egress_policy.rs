@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "EgressPolicyStatus",
     derive = "PartialEq",
+    doc = "What the pods of a namespace may reach outside it: hosts, addresses and other namespaces.",
     validation = Rule::new("size(self.metadata.name) <= 246")
         .message("the name is too long: NetworkPolicy egress-{name} has at most 253 characters"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),

@@ -90,7 +90,7 @@ fn policies() -> impl Strategy<Value = Vec<NetworkPolicy>> {
 struct Scene {
     source_labels: Labels,
     ip: Option<IpAddr>,
-    pod: Option<(&'static str, Labels, Labels, BTreeMap<(String, Protocol), u16>)>,
+    pod: Option<(&'static str, Labels, Labels, NamedPorts)>,
     protocol: Protocol,
     port: u16,
 }
@@ -110,7 +110,7 @@ impl Scene {
 
 fn scene() -> impl Strategy<Value = Scene> {
     let named = (select(&PROTOCOLS[..]), 1..5u16).prop_map(|(protocol, port)| (("name".to_owned(), protocol), port));
-    let named_ports = vec(named, 0..=2).prop_map(BTreeMap::from_iter);
+    let named_ports = vec(named, 0..=2).prop_map(NamedPorts::from_iter);
     let pod = option::of((select(&NAMESPACES[..]), some_labels(), some_labels(), named_ports));
     let ip = option::weighted(0.9, select(&ADDRESSES[..]).prop_map(|ip| ip.parse().unwrap()));
     (some_labels(), ip, pod, select(&PROTOCOLS[..]), 1..5u16)

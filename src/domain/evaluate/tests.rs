@@ -32,7 +32,7 @@ fn connect(policies: &[NetworkPolicy], connection: &str) -> Verdict {
     let source_labels = labels([("app", "web"), ("tier", "front")]);
     let namespace_labels = [labels([("team", "storage")]), labels([("team", "sales")])];
     let pod_labels = labels([("app", "db")]);
-    let named_ports = BTreeMap::from([(("sql".to_owned(), Protocol::Tcp), 5432)]);
+    let named_ports = NamedPorts::from([(("sql".to_owned(), Protocol::Tcp), 5432)]);
     let pod = |namespace, namespace_labels| Destination {
         ip: Some([10, 0, 0, 7].into()),
         pod: Some(DestinationPod { namespace, namespace_labels, labels: &pod_labels, named_ports: &named_ports }),
@@ -210,6 +210,7 @@ fn operators_of_a_selector_treat_an_absent_label_as_documented() {
         ("app", "In", json!([]), false),
         ("app", "NotIn", json!([]), false),
         ("app", "Exists", json!(["web"]), false),
+        ("absent", "DoesNotExist", json!(["web"]), false),
         ("app", "Gt", json!(["1"]), false),
     ] {
         let selector = json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::name::Key;
-use super::types::{Config, Lane, LookupId, ServerId};
+use super::types::{Config, Lane, LookupId};
 use crate::time::Instant;
 
 /// A lookup in flight.
@@ -89,14 +89,14 @@ impl Flights {
         Some(flight)
     }
 
-    /// Forgets all lookups to a server.
-    pub(super) fn end_all_to(&mut self, server: ServerId) -> Vec<LookupId> {
-        let to_server = self.by_id.iter().filter(|(_, flight)| flight.key.server == server);
-        let ids: Vec<LookupId> = to_server.map(|(id, _)| *id).collect();
-        for id in &ids {
+    /// Forgets all lookups of these keys.
+    pub(super) fn end_all(&mut self, of: impl Fn(Key) -> bool) -> Vec<(LookupId, Flight)> {
+        let all = self.by_id.iter().map(|(id, flight)| (*id, *flight));
+        let ended: Vec<(LookupId, Flight)> = all.filter(|(_, flight)| of(flight.key)).collect();
+        for (id, _) in &ended {
             self.end(*id);
         }
-        ids
+        ended
     }
 
     /// A lookup that is overdue now; each is reported once.

@@ -173,6 +173,16 @@ impl Server {
     pub(super) fn probe_ended(&mut self) {
         self.probes_in_flight -= 1;
     }
+
+    /// A probe was cancelled; true if the server's fate depended on it, so that another one is due.
+    pub(super) fn probe_cancelled(&mut self, id: LookupId) -> bool {
+        self.probe_ended();
+        let decides = self.health == Health::Suspect(Some(id));
+        if decides {
+            self.health = Health::Suspect(None);
+        }
+        decides
+    }
 }
 
 /// The next free key after the last one, round and round.
@@ -224,6 +234,17 @@ mod tests {
         server.probe_sent(LookupId(8));
         check(&mut server, 19_100, 8, 1, Verdict::ParkUntilUp);
         assert!(server.is_down());
+    }
+
+    #[test]
+    fn a_probe_that_is_cancelled_decides_nothing_and_is_replaced() {
+        let mut server = Server::new();
+        server.succeeded(Instant(0), key(1));
+        check(&mut server, 9_000, 1, 2, Verdict::ParkAndProbe);
+        server.probe_sent(LookupId(7));
+        assert!(!server.can_probe());
+        assert!(server.probe_cancelled(LookupId(7)));
+        assert!(server.can_probe());
     }
 
     #[test]

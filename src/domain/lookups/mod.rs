@@ -4,8 +4,8 @@
 //! flight, whoever wants it. The caller sends what [`Lookups::next`] hands out, reports each result with
 //! [`Lookups::complete`], calls [`Lookups::overdue`] when it wakes, and sleeps until [`Lookups::next_wake`].
 //!
-//! - Due keys wait in four fair queues (answered before or not, slow or not) for one of two lanes. A lookup without an
-//!   answer for 250 ms leaves the normal lane, so that dead names delay nobody.
+//! - Due keys wait in fair queues by urgency for one of two lanes. A lookup without an answer for 250 ms leaves the
+//!   normal lane, so that dead names delay nobody.
 //! - A failing key backs off on its own while its server answers others. A server that answers nothing is probed, its
 //!   failing keys are parked, and its first answer makes them due.
 //! - A subscriber hears each answer of each server together with what the other servers last answered.
@@ -17,6 +17,7 @@ mod name;
 mod outcome;
 mod queues;
 mod schedule;
+mod servers;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use self::flights::Flights;
 use self::health::{Health, Server};
 use self::name::{Key, KeyState, Name, NameId, Phase};
-use self::queues::{Class, Queues};
+use self::queues::{Class, Queues, Urgency};
 pub use self::types::*;
 use crate::fqdn::Fqdn;
 use crate::time::Instant;
@@ -82,7 +83,7 @@ impl Lookups {
             return Some(probe);
         }
         // A key that changed its queue on the first pass may be served on the second.
-        let key = self.take_queued().or_else(|| self.take_queued());
+        let key = self.take_queued(now).or_else(|| self.take_queued(now));
         let (key, lane) = key?;
         self.queues.end_turn();
         self.dispatch(now, key, lane)
@@ -155,7 +156,7 @@ impl Lookups {
             && at <= now
         {
             // Also takes it out of the due ones.
-            self.enqueue(key);
+            self.enqueue(now, key);
         }
     }
 
@@ -188,7 +189,7 @@ impl Lookups {
     }
 
     /// The next queued key whose lane has room, and the lane.
-    fn take_queued(&mut self) -> Option<(Key, Lane)> {
+    fn take_queued(&mut self, now: Instant) -> Option<(Key, Lane)> {
         for class in self.queues.order() {
             while self.flights.has_room(class.lane()) {
                 let Some((key, ticket)) = self.queues.pop(class) else {
@@ -197,14 +198,14 @@ impl Lookups {
                 if self.state(key).is_none_or(|state| state.phase != Phase::Queued(class, ticket)) {
                     continue;
                 }
-                let is_slow = self.is_slow(key);
-                if class.lane() == Lane::Normal && is_slow {
-                    // Its server went down while it waited.
-                    self.enqueue(key);
+                let present = self.class(now, key);
+                if present.is_behind(class) {
+                    // Its server went down while it waited, or another one answered.
+                    self.enqueue(now, key);
                     continue;
                 }
                 // Its server came back while it waited.
-                let is_quick = !is_slow && self.flights.has_room(Lane::Normal);
+                let is_quick = !present.slow && self.flights.has_room(Lane::Normal);
                 return Some((key, if is_quick { Lane::Normal } else { class.lane() }));
             }
         }
@@ -220,26 +221,29 @@ impl Lookups {
         Some(Dispatch { id, server: key.server, host, family: key.family, refresh, lane })
     }
 
-    fn enqueue(&mut self, key: Key) {
+    fn enqueue(&mut self, now: Instant, key: Key) {
         let subscription = self.names.get(&key.name).and_then(Name::first_subscriber);
         let subscription = subscription.and_then(|id| self.subscriptions.get(&id));
-        let Some((state, subscription)) = self.state(key).zip(subscription) else {
+        let Some(subscription) = subscription else {
             // Cannot be: a name without subscribers has only keys in flight. It must not come back for ever.
             self.due.retain(|(_, other)| *other != key);
             return;
         };
-        let class = Class::new(state.answer.is_some(), self.is_slow(key));
+        let class = self.class(now, key);
         let ticket = self.queues.push(class, &subscription.namespace, key);
         self.set_phase(key, Phase::Queued(class, ticket));
         if self.queues.is_stale(class) {
             let names = &self.names;
-            let phase = |key, ticket| Phase::Queued(class, ticket) == state_of(names, key).map_or(Phase::InFlight, |s| s.phase);
-            self.queues.sweep(class, phase);
+            let phase = |key| state_of(names, key).map(|state| state.phase);
+            self.queues.sweep(class, |key, ticket| phase(key) == Some(Phase::Queued(class, ticket)));
         }
     }
 
-    fn is_slow(&self, key: Key) -> bool {
-        self.state(key).is_some_and(|state| state.slow) || self.is_down(key.server)
+    fn class(&self, now: Instant, key: Key) -> Class {
+        let slow = self.state(key).is_some_and(|state| state.slow) || self.is_down(key.server);
+        let urgency =
+            self.names.get(&key.name).map_or(Urgency::Confirm, |name| name.urgency(now, key.family, key.server));
+        Class { urgency, slow }
     }
 
     fn set_phase(&mut self, key: Key, phase: Phase) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::queues::Class;
+use super::queues::{Class, Urgency};
 use super::types::{ServerId, SubscriberId};
 use crate::answer::{AnswerKind, Family, LookupFailure, Outcome, Resolution};
 use crate::fqdn::Fqdn;
@@ -142,6 +142,22 @@ impl Name {
         self.keys.range(servers).map(|((_, server), state)| (*server, state))
     }
 
+    /// What a lookup of this key would be for.
+    pub(super) fn urgency(&self, now: Instant, family: Family, server: ServerId) -> Urgency {
+        let is_answered = self.keys.get(&(family, server)).is_some_and(|state| state.answer.is_some());
+        let is_served = |state: &KeyState| {
+            let answer = state.answer.as_ref();
+            state.phase == Phase::InFlight || answer.is_some_and(|answer| !is_answered || answer.valid_until > now)
+        };
+        let mut others = self.of_family(family).filter(|(other, _)| *other != server);
+        match (is_answered, others.any(|(_, state)| is_served(state))) {
+            (true, false) => Urgency::Refresh,
+            (true, true) => Urgency::Renew,
+            (false, false) => Urgency::First,
+            (false, true) => Urgency::Confirm,
+        }
+    }
+
     /// Whether every server has answered or failed.
     pub(super) fn is_settled(&self, family: Family) -> bool {
         self.of_family(family).all(|(_, state)| state.last.is_some())
@@ -182,13 +198,9 @@ impl Name {
         failure: LookupFailure,
         is_first: bool,
     ) -> Option<Resolution> {
-        let mut others = self.of_family(family).filter(|(other, _)| *other != server).peekable();
-        let mut all_failed = true;
-        let mut any_succeeded = false;
-        others.by_ref().for_each(|(_, state)| {
-            all_failed &= matches!(state.last, Some(Err(_)));
-            any_succeeded |= state.succeeded();
-        });
+        let others = || self.of_family(family).filter(|(other, _)| *other != server).map(|(_, state)| state);
+        let all_failed = others().all(|state| matches!(state.last, Some(Err(_))));
+        let any_succeeded = others().any(KeyState::succeeded);
         if all_failed {
             Some(self.resolution(family, Outcome::Failure(failure)))
         } else if any_succeeded && is_first && self.is_settled(family) {

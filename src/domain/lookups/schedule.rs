@@ -27,7 +27,8 @@ pub(super) fn after_answer(
 
 /// The `failures`th back-off in a row.
 pub(super) fn backoff(config: &Config, failures: u32, jitter: u64) -> Duration {
-    let doubled = config.first_backoff.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+    let doubled =
+        config.first_backoff.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
     let full = doubled.min(config.longest_backoff);
     let quarter = (full / BACKOFF_JITTER_PARTS).as_millis().try_into().unwrap_or(u64::MAX);
     full - Duration::from_millis(jitter % u64::max(quarter, 1))

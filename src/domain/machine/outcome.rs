@@ -110,7 +110,7 @@ impl Machine {
     ) {
         stored.drifted = true;
         if self.drift.allows(now.instant) {
-            self.drift.record(now.instant);
+            self.drift.record_mutation(now.instant);
         }
         let managers = network_policy::other_managers(object).join(", ");
         let message = format!(

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::live::{Live, Stored};
 use super::{ADOPTION_GRACE, Effect, Machine, Standing, WriteKind};
-use crate::api::Mode;
+use crate::api::{AppliedReason, Mode};
 use crate::fingerprint::Fingerprint;
 use crate::network_policy;
 use crate::render::render;
@@ -130,13 +130,16 @@ impl Machine {
     }
 
     fn repairing(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.trouble.as_ref().is_some_and(|trouble| trouble.reason == AppliedReason::Mutated) {
+            return self.drift.record_mutation(now.instant);
+        }
         let was_contested = self.drift.is_contested(now.instant);
         self.drift.record(now.instant);
         if self.drift.is_contested(now.instant) && !was_contested {
             self.status.touch();
             let name = self.policy.key.network_policy_name();
             let note = format!("somebody keeps rewriting NetworkPolicy {name}; it is put right ever more rarely");
-            self.event(crate::api::AppliedReason::Contested.as_str(), true, note, now.instant, effects);
+            self.event(AppliedReason::Contested.as_str(), true, note, now.instant, effects);
         }
     }
 
@@ -193,11 +196,16 @@ impl Machine {
                 let drift = self.book_loaded.then(|| self.drift.next_allowed());
                 [sight, drift, trouble].into_iter().flatten().max()
             }
+            // An answer is under way, and everything is looked at again when it comes.
+            Live::Ours(_) if !self.outstanding.is_empty() => None,
+            Live::Ours(_) if self.adopting.is_some() => {
+                self.first_answer.filter(|_| self.all_settled()).map(|first| first + ADOPTION_GRACE)
+            }
             Live::Ours(stored) => {
-                let adoption = self.first_answer.filter(|_| self.adopting.is_some()).map(|at| at + ADOPTION_GRACE);
                 let drift = stored.drifted.then(|| self.drift.next_allowed());
+                let blocked = [drift, trouble].into_iter().flatten().max();
                 let capped = self.capped.then_some(self.capped_next);
-                [adoption, drift, capped, trouble, self.checkpoint_at].into_iter().flatten().min()
+                blocked.or_else(|| [capped, self.checkpoint_at].into_iter().flatten().min())
             }
         }
     }

@@ -63,13 +63,9 @@ impl Machine {
     pub(super) fn status_deadline(&self) -> Option<Instant> {
         let settings = &self.context.settings;
         let contest = self.drift.contested_until();
-        let due = if !self.status.touched {
-            None
-        } else if !self.is_status_known() {
-            Some(self.status.started + settings.pending_status_after)
-        } else {
-            self.status.last_written.map(|last| last + settings.status_interval)
-        };
+        let patience = (!self.is_status_known()).then(|| self.status.started + settings.pending_status_after);
+        let interval = self.status.last_written.map(|last| last + settings.status_interval);
+        let due = [patience, interval].into_iter().flatten().max().filter(|_| self.status.touched);
         [due, contest.filter(|_| !self.status.touched)].into_iter().flatten().min()
     }
 

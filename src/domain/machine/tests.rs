@@ -1,0 +1,13 @@
+//! The machine against a small model of the API server, in virtual time.
+
+mod adoption;
+mod drift;
+mod first_sight;
+mod frozen;
+mod guard;
+mod properties;
+mod restart;
+mod retention;
+mod sim;
+mod status;
+mod trouble;

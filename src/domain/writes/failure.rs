@@ -95,17 +95,18 @@ impl<P: Clone> WriteQueue<P> {
         let waits = if kind == TransientKind::Unreachable {
             // The server is away, not the object's fault: all wait together, and none the longer for it afterwards.
             self.object_did_not_fail(key);
-            if self.next_probe.is_none_or(|probe| probe <= now) {
-                self.next_probe = Some(now + PROBE_INTERVAL.mul_f64(0.5 + jitter.clamp(0.0, 1.0)));
-            }
+            self.next_probe = Some(now + PROBE_INTERVAL.mul_f64(0.5 + jitter.clamp(0.0, 1.0)));
             Waits::InLane
         } else {
             let failures = self.objects.get(key).map_or(1, |object| object.failures);
             Waits::Until(now + backoff(failures, jitter).max(asked))
         };
         match self.take_pending(key) {
-            // The newer write carries what the failed one meant, so it inherits its importance.
-            Some(newer) => self.set_pending(key.clone(), Pending { lane: newer.lane.min(flight.lane), waits, ..newer }),
+            // The newer write carries what the failed one meant, so it inherits its importance and its place.
+            Some(newer) => {
+                let (lane, place) = (newer.lane.min(flight.lane), newer.place.min(flight.place));
+                self.set_pending(key.clone(), Pending { lane, place, waits, ..newer });
+            }
             None if flight.withdrawn => {}
             None => {
                 self.stats.retried += 1;

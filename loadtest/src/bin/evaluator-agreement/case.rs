@@ -1,10 +1,9 @@
 //! A case: policies, and connections out of a pod.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use egress_domain::evaluate::{Destination, DestinationPod, Labels, Source, Verdict, evaluate};
+use egress_domain::evaluate::{Destination, DestinationPod, Labels, NamedPorts, Source, Verdict, evaluate};
 use egress_domain::ports::Protocol;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
@@ -38,7 +37,7 @@ pub struct Pod {
     pub namespace_labels: Labels,
     pub labels: Labels,
     pub ip: IpAddr,
-    pub named_ports: BTreeMap<(String, Protocol), u16>,
+    pub named_ports: NamedPorts,
 }
 
 /// One connection.

@@ -1,10 +1,9 @@
 //! Random policies and connections that meet each other often: few names, and addresses and ports at the edges of what
 //! the policies allow.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use egress_domain::evaluate::Labels;
+use egress_domain::evaluate::{Labels, NamedPorts};
 use egress_domain::ports::Protocol;
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::{
@@ -18,11 +17,12 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::case::{Case, Pod, PolicySet};
 
+/// Most policies are of the first namespace, and most sources too.
 const NAMESPACES: [&str; 3] = ["shop", "data", "tools"];
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 const KEYS: [&str; 2] = ["app", "tier"];
-/// The empty value is legal, and rare.
-const VALUES: [&str; 7] = ["a", "a", "a", "b", "b", "b", ""];
+/// The empty value is legal.
+const VALUES: [&str; 5] = ["a", "a", "b", "b", ""];
 const PROTOCOLS: [Protocol; 4] = [Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 /// Port names, and numbers that a pod may give them; no number has two names.
 const NAMED_PORTS: [(&str, [u16; 2]); 3] = [("web", [80, 8080]), ("dns", [53, 5353]), ("sql", [5432, 3306])];
@@ -45,14 +45,15 @@ impl Generator {
             (name, labels)
         });
         let pods: Vec<_> = (0..8).map(|_| self.pod(&namespaces)).collect();
-        let policies: Vec<_> = (0..self.up_to(5)).map(|i| self.policy(i)).collect();
+        let policies: Vec<_> = (0..=self.up_to(4)).map(|i| self.policy(i)).collect();
         let (addresses, ports) = edges(&policies);
         let cases = (0..cases).map(|_| self.case(&pods, &addresses, &ports)).collect();
         PolicySet { policies, cases }
     }
 
     fn case(&mut self, pods: &[Pod], addresses: &[IpAddr], ports: &[u16]) -> Case {
-        let source = self.one_of(pods);
+        let busy: Vec<_> = pods.iter().filter(|pod| pod.namespace == NAMESPACES[0]).cloned().collect();
+        let source = if busy.is_empty() || self.chance(0.3) { self.one_of(pods) } else { self.one_of(&busy) };
         let pod = self.chance(0.4).then(|| self.one_of(pods));
         let ip = match &pod {
             Some(pod) => pod.ip,
@@ -60,7 +61,7 @@ impl Generator {
             None => self.one_of(addresses),
         };
         let ip = match ip {
-            IpAddr::V4(v4) if pod.is_none() && self.chance(0.05) => v4.to_ipv6_mapped().into(),
+            IpAddr::V4(v4) if pod.is_none() && self.chance(0.2) => v4.to_ipv6_mapped().into(),
             ip => ip,
         };
         let named: Vec<_> = pod.iter().flat_map(|pod| &pod.named_ports).map(|((_, p), n)| (*p, *n)).collect();
@@ -75,7 +76,7 @@ impl Generator {
 
     fn pod(&mut self, namespaces: &[(&'static str, Labels)]) -> Pod {
         let (namespace, namespace_labels) = self.one_of(namespaces);
-        let mut named_ports = BTreeMap::new();
+        let mut named_ports = NamedPorts::new();
         for (name, numbers) in NAMED_PORTS {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 if self.chance(0.4) {
@@ -90,23 +91,24 @@ impl Generator {
         let (ingress, egress) = ("Ingress".to_owned(), "Egress".to_owned());
         let policy_types = match self.up_to(9) {
             0 => Some(vec![]),
-            1 | 2 => None,
-            3 => Some(vec![ingress]),
-            4 | 5 => Some(vec![ingress, egress]),
+            1 => None,
+            2 => Some(vec![ingress]),
+            3 | 4 => Some(vec![ingress, egress]),
             _ => Some(vec![egress]),
         };
         let egress = self.chance(0.85).then(|| (0..self.up_to(3)).map(|_| self.rule()).collect());
         let pod_selector = Some(if self.chance(0.5) { LabelSelector::default() } else { self.selector() });
         let mut policy = NetworkPolicy::default();
         policy.metadata.name = Some(format!("p{index}"));
-        policy.metadata.namespace = Some(self.one_of(&NAMESPACES).to_owned());
+        let namespace = if self.chance(0.6) { NAMESPACES[0] } else { self.one_of(&NAMESPACES) };
+        policy.metadata.namespace = Some(namespace.to_owned());
         policy.spec = Some(NetworkPolicySpec { egress, ingress: None, pod_selector, policy_types });
         policy
     }
 
     fn rule(&mut self) -> NetworkPolicyEgressRule {
         let to = self.chance(0.95).then(|| (0..self.up_to(4)).map(|_| self.peer()).collect());
-        let ports = self.chance(0.8).then(|| (0..self.up_to(4)).map(|_| self.port()).collect());
+        let ports = self.chance(0.7).then(|| (0..self.up_to(4)).map(|_| self.port()).collect());
         NetworkPolicyEgressRule { ports, to }
     }
 
@@ -175,7 +177,11 @@ impl Generator {
     }
 
     fn selector(&mut self) -> LabelSelector {
-        let match_labels = self.chance(0.5).then(|| self.labels());
+        let match_labels = match self.up_to(7) {
+            0 => Some([(self.one_of(&KEYS).to_owned(), String::new())].into()),
+            1..=3 => Some(self.labels()),
+            _ => None,
+        };
         let match_expressions = self.chance(0.5).then(|| (0..self.up_to(2)).map(|_| self.requirement()).collect());
         LabelSelector { match_labels, match_expressions }
     }

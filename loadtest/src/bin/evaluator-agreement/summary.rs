@@ -44,14 +44,19 @@ impl Summary {
         self.unexplained
     }
 
-    /// Agreement says little when nearly all cases have one outcome.
+    /// Agreement says little when nearly all cases have one outcome, or when a known difference does not show: then the
+    /// evaluator here may have the same fault.
     ///
     /// # Errors
     ///
-    /// When an outcome is rarer than one case in ten.
+    /// When an outcome is rarer than one case in ten, or a reading explains no case.
     pub fn ensure_varied(&self) -> Result<()> {
         let rarest = self.unrestricted.min(self.denied).min(self.allowed);
         ensure!(rarest * 10 >= self.cases(), "the cases are too much alike: an outcome is rarer than one in ten");
+        for reading in Reading::ALL {
+            let shows = self.explained.keys().any(|readings| readings.contains(&reading));
+            ensure!(shows, "no case shows {reading:?}: too few cases, another cyclonus, or the same fault here");
+        }
         Ok(())
     }
 }

@@ -58,13 +58,16 @@ fn build(version: &Version, go: &Path, cache: &Path, key: &str, finished: &Path)
     fs::write(folder.join("go.sum"), version.go_sum)?;
     let binaries = folder.join("bin");
     fs::create_dir(&binaries)?;
-    for component in Component::ALL {
-        say(&format!(
-            "building {component} from Go modules (Kubernetes {}; all of it about 4 minutes on 2 cores, once) ...",
-            version.kubernetes
-        ));
+    say(&format!(
+        "building the control plane of Kubernetes {} from Go modules: about 4 minutes on 2 cores, once",
+        version.kubernetes
+    ));
+    for (index, component) in Component::ALL.into_iter().enumerate() {
+        say(&format!("building {component} ({} of {}) ...", index + 1, Component::ALL.len()));
         let binary = binaries.join(component.name());
         let mut command = go_command(go);
+        // go's own temporary files go with the folder when it is killed.
+        command.env("GOTMPDIR", folder);
         command
             .current_dir(folder)
             .arg("build")

@@ -28,7 +28,8 @@ impl ControlPlane {
         ready::api_server(&self.servers, &self.endpoint).await
     }
 
-    /// Kills the controller manager and starts another: it learns of a new kind of object at its start, else up to 30 s later.
+    /// Kills the controller manager and starts another: to be called after a definition
+    /// is applied, because it learns of a new kind of object at its start, else up to 40 s later.
     ///
     /// # Errors
     ///

@@ -49,7 +49,11 @@ impl Files<'_> {
     }
 
     pub(super) fn write_kubeconfig(&self, kubeconfig: &str) -> Result<()> {
-        Ok(fs::write(self.path("kubeconfig"), kubeconfig)?)
+        Ok(fs::write(self.kubeconfig(), kubeconfig)?)
+    }
+
+    pub(super) fn kubeconfig(&self) -> PathBuf {
+        self.path("kubeconfig")
     }
 
     pub(super) fn write_audit_policy(&self, policy: &Value) -> Result<()> {

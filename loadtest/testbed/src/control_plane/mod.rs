@@ -31,10 +31,10 @@ mod start;
 mod supervisor;
 mod version;
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use tokio::sync::OnceCell;
@@ -72,7 +72,7 @@ impl ControlPlane {
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         let started = SHARED.get_or_try_init(|| Self::builder().start()).await;
-        started.unwrap_or_else(|error| panic!("no control plane: {error:?}"))
+        started.unwrap_or_else(|error| panic!("no control plane: {error:#}"))
     }
 
     /// The folder with its data and logs, for as long as it runs.
@@ -81,14 +81,24 @@ impl ControlPlane {
         self.servers.supervisor.folder()
     }
 
+    /// A file with the admin's kubeconfig, for as long as it runs.
+    #[must_use]
+    pub fn kubeconfig_file(&self) -> PathBuf {
+        flags::Files { folder: self.folder() }.kubeconfig()
+    }
+
     /// Writes the admin's kubeconfig to a file that only this user can read.
     ///
     /// # Errors
     ///
     /// When the file cannot be written.
     pub fn write_kubeconfig(&self, path: &Path) -> Result<()> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-        let written = file.and_then(|mut file| file.write_all(self.kubeconfig().as_bytes()));
+        let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+        let written = open.and_then(|mut file| {
+            // The mode above is that of a new file only.
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            file.write_all(self.kubeconfig().as_bytes())
+        });
         written.with_context(|| format!("writing {}", path.display()))
     }
 }

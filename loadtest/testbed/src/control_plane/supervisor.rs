@@ -124,3 +124,41 @@ impl Drop for Supervisor {
         let _ = self.watchdog.wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Longer than any test; the test ends it.
+    const FOREVER: &str = "1000";
+
+    fn supervisor() -> Supervisor {
+        Supervisor::start(&std::env::temp_dir(), "egress-testbed-unit").expect("a watchdog can be started")
+    }
+
+    #[test]
+    fn a_child_that_names_the_folder_ends_with_the_supervisor() {
+        let supervisor = supervisor();
+        let folder = supervisor.folder().to_path_buf();
+        let mut command = Command::new("sh");
+        // A waiting shell without a child of its own.
+        command.args(["-c", "kill -STOP $$; true"]).arg(&folder);
+        let process = supervisor.spawn("sleep", &command, Output::Inherited).expect("sh runs");
+        drop(supervisor);
+        let status = process.wait().expect("it is our child");
+        assert!(!status.success(), "{status}");
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_process_that_does_not_name_the_folder_is_left_alone() {
+        let mut stranger = Command::new("sleep").arg(FOREVER).spawn().expect("sleep runs");
+        let supervisor = supervisor();
+        supervisor.tell(stranger.id()).expect("the watchdog listens");
+        drop(supervisor);
+        let ended = stranger.try_wait().expect("it is our child");
+        stranger.kill().expect("it is our child");
+        stranger.wait().expect("it is our child");
+        assert_eq!(ended, None);
+    }
+}

@@ -35,20 +35,11 @@ pub(super) struct Answers {
 }
 
 /// The whole message, and whether it had to be cut at `limit` bytes.
-pub(super) fn encode(
-    message: &Message,
-    answers: &Answers,
-    limit: u16,
-) -> Result<(Vec<u8>, bool), ProtoError> {
+pub(super) fn encode(message: &Message, answers: &Answers, limit: u16) -> Result<(Vec<u8>, bool), ProtoError> {
     let mut bytes = Vec::new();
     let mut encoder = BinEncoder::new(&mut bytes);
     encoder.set_max_size(limit);
-    let mut section = Section {
-        message,
-        answers,
-        limit: usize::from(limit),
-        cut: false,
-    };
+    let mut section = Section { message, answers, limit: usize::from(limit), cut: false };
     emit_message_parts(
         &message.metadata,
         &mut message.queries.iter(),
@@ -116,12 +107,7 @@ impl Answers {
         Record::from_rdata(self.owner.clone(), self.ttl, data)
     }
 
-    fn pointing(
-        &self,
-        first: u16,
-        address: IpAddr,
-        encoder: &mut BinEncoder<'_>,
-    ) -> Result<(), ProtoError> {
+    fn pointing(&self, first: u16, address: IpAddr, encoder: &mut BinEncoder<'_>) -> Result<(), ProtoError> {
         let octets = octets(address);
         let kind = match address {
             IpAddr::V4(_) => RecordType::A,

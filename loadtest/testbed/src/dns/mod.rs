@@ -28,7 +28,7 @@ use anyhow::{Context, bail};
 pub use hickory_proto::rr::RecordType;
 
 pub use self::script::{Order, Script};
-use self::thread::OwnThread;
+use self::thread::{OwnThread, until};
 use self::zone::Zone;
 pub use self::zone::{DEFAULT_SOA_MINIMUM, TIMES_KEPT};
 
@@ -66,15 +66,9 @@ impl DnsServer {
             tokio::spawn(wire::serve_tcp(listener, served));
             std::io::Result::Ok(address)
         });
-        let address = bound
-            .await?
-            .with_context(|| format!("bind UDP and TCP on {address}"))?;
+        let address = bound.await?.with_context(|| format!("bind UDP and TCP on {address}"))?;
         let thread = Arc::new(thread);
-        Ok(Self {
-            zone,
-            thread,
-            address,
-        })
+        Ok(Self { zone, thread, address })
     }
 
     /// Where it listens, the same port for UDP and TCP.
@@ -143,13 +137,7 @@ impl DnsServer {
     ///
     /// # Errors
     /// If it has not come in time; the message says how many have.
-    pub async fn wait_for_count(
-        &self,
-        name: &str,
-        kind: RecordType,
-        n: u64,
-        within: Duration,
-    ) -> anyhow::Result<()> {
+    pub async fn wait_for_count(&self, name: &str, kind: RecordType, n: u64, within: Duration) -> anyhow::Result<()> {
         let asked = name.to_owned();
         let enough = move |zone: &Zone| zone.count(&asked, kind) >= n;
         if !self.wait(within, enough).await? {
@@ -170,14 +158,11 @@ impl DnsServer {
         Ok(())
     }
 
-    async fn wait(
-        &self,
-        within: Duration,
-        holds: impl Fn(&Zone) -> bool + Send + 'static,
-    ) -> anyhow::Result<bool> {
+    async fn wait(&self, within: Duration, holds: impl Fn(&Zone) -> bool + Send + 'static) -> anyhow::Result<bool> {
         let zone = Arc::clone(&self.zone);
         let waiting = self.thread.handle().spawn(async move {
-            let until = zone.until(holds);
+            let looked_at = Arc::clone(&zone);
+            let until = until(&zone.asked, move || holds(&looked_at));
             tokio::time::timeout(within, until).await.is_ok()
         });
         waiting.await.context("the DNS server has stopped")

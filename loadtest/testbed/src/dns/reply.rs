@@ -99,20 +99,8 @@ impl Draft {
             // No address belongs to another class, so the answer is NODATA.
             _ => RecordType::ANY,
         };
-        let answers = Answers {
-            owner: query.name().clone(),
-            ttl: 0,
-            addresses: Vec::new(),
-        };
-        Self {
-            message,
-            answers,
-            kind,
-            delay: Duration::ZERO,
-            silent: false,
-            truncate_udp: false,
-            limit,
-        }
+        let answers = Answers { owner: query.name().clone(), ttl: 0, addresses: Vec::new() };
+        Self { message, answers, kind, delay: Duration::ZERO, silent: false, truncate_udp: false, limit }
     }
 
     fn perform(&mut self, script: &Script, turn: u64) {
@@ -120,12 +108,7 @@ impl Draft {
             Script::Answer { addresses, ttl } => {
                 self.addresses(self.of_family(addresses), *ttl);
             }
-            Script::Rotate {
-                pool,
-                per_answer,
-                ttl,
-                order,
-            } => {
+            Script::Rotate { pool, per_answer, ttl, order } => {
                 let pool = self.of_family(pool);
                 self.addresses(part(&pool, *per_answer, *order, turn), *ttl);
             }
@@ -133,8 +116,7 @@ impl Draft {
                 for (target, ttl) in chain {
                     let alias = std::mem::replace(&mut self.answers.owner, target.clone());
                     let data = RData::CNAME(CNAME(target.clone()));
-                    self.message
-                        .add_answer(Record::from_rdata(alias, *ttl, data));
+                    self.message.add_answer(Record::from_rdata(alias, *ttl, data));
                 }
                 self.perform(then, turn);
             }
@@ -186,15 +168,7 @@ impl Draft {
     fn soa(&mut self, minimum: u32) {
         let zone = self.answers.owner.base_name();
         let (refresh, retry, expire) = SOA_TIMES;
-        let soa = SOA::new(
-            fqdn("ns.test"),
-            fqdn("admin.test"),
-            1,
-            refresh,
-            retry,
-            expire,
-            minimum,
-        );
+        let soa = SOA::new(fqdn("ns.test"), fqdn("admin.test"), 1, refresh, retry, expire, minimum);
         let record = Record::from_rdata(zone, minimum, RData::SOA(soa));
         self.message.add_authority(record);
     }

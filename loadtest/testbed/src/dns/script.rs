@@ -82,36 +82,17 @@ impl Script {
     }
 
     /// `per_answer` addresses of the pool in turn.
-    pub fn round_robin(
-        pool: impl IntoIterator<Item = impl Into<IpAddr>>,
-        per_answer: usize,
-        ttl: u32,
-    ) -> Self {
+    pub fn round_robin(pool: impl IntoIterator<Item = impl Into<IpAddr>>, per_answer: usize, ttl: u32) -> Self {
         Self::rotate(pool, per_answer, ttl, Order::RoundRobin)
     }
 
     /// `per_answer` addresses of the pool at random, the same series for the same seed.
-    pub fn random(
-        pool: impl IntoIterator<Item = impl Into<IpAddr>>,
-        per_answer: usize,
-        ttl: u32,
-        seed: u64,
-    ) -> Self {
+    pub fn random(pool: impl IntoIterator<Item = impl Into<IpAddr>>, per_answer: usize, ttl: u32, seed: u64) -> Self {
         Self::rotate(pool, per_answer, ttl, Order::Random { seed })
     }
 
-    fn rotate(
-        pool: impl IntoIterator<Item = impl Into<IpAddr>>,
-        per_answer: usize,
-        ttl: u32,
-        order: Order,
-    ) -> Self {
-        Self::Rotate {
-            pool: pool.into_iter().map(Into::into).collect(),
-            per_answer,
-            ttl,
-            order,
-        }
+    fn rotate(pool: impl IntoIterator<Item = impl Into<IpAddr>>, per_answer: usize, ttl: u32, order: Order) -> Self {
+        Self::Rotate { pool: pool.into_iter().map(Into::into).collect(), per_answer, ttl, order }
     }
 
     /// A chain of (target, TTL of the record that points to it), then what the last target answers.
@@ -119,10 +100,7 @@ impl Script {
     /// # Panics
     /// If a target is not a legal name.
     pub fn cname(chain: &[(&str, u32)], then: Script) -> Self {
-        Self::Cname {
-            chain: chain.iter().map(|(name, ttl)| (fqdn(name), *ttl)).collect(),
-            then: Box::new(then),
-        }
+        Self::Cname { chain: chain.iter().map(|(name, ttl)| (fqdn(name), *ttl)).collect(), then: Box::new(then) }
     }
 
     /// NXDOMAIN, cacheable for this many seconds.
@@ -158,8 +136,7 @@ impl Script {
 
 /// The fully qualified form of a name; the trailing dot is optional.
 pub(super) fn fqdn(name: &str) -> Name {
-    let mut parsed = Name::from_ascii(name)
-        .unwrap_or_else(|error| panic!("{name:?} is not a domain name: {error}"));
+    let mut parsed = Name::from_ascii(name).unwrap_or_else(|error| panic!("{name:?} is not a domain name: {error}"));
     parsed.set_fqdn(true);
     parsed
 }

@@ -55,7 +55,7 @@ struct Inner {
 #[derive(Debug)]
 pub(super) struct Zone {
     inner: Mutex<Inner>,
-    asked: Notify,
+    pub(super) asked: Notify,
 }
 
 impl Zone {
@@ -68,10 +68,7 @@ impl Zone {
             seen: HashMap::new(),
             total: 0,
         };
-        Self {
-            inner: Mutex::new(inner),
-            asked: Notify::new(),
-        }
+        Self { inner: Mutex::new(inner), asked: Notify::new() }
     }
 
     // A panic in a test's thread must not silence the server for the others.
@@ -141,27 +138,12 @@ impl Zone {
         let inner = self.lock();
         let key = |name: &LowerName, kind| (name.to_string().trim_end_matches('.').into(), kind);
         let counts = inner.seen.iter();
-        counts
-            .map(|((name, kind), seen)| (key(name, *kind), seen.count))
-            .collect()
+        counts.map(|((name, kind), seen)| (key(name, *kind), seen.count)).collect()
     }
 
     pub(super) fn reset_counts(&self) {
         let mut inner = self.lock();
         inner.seen.clear();
         inner.total = 0;
-    }
-
-    /// Returns when the condition holds; looks again at each question.
-    pub(super) async fn until(&self, holds: impl Fn(&Self) -> bool) {
-        loop {
-            let mut asked = std::pin::pin!(self.asked.notified());
-            // Registered before the look: a question between the two must not be missed.
-            asked.as_mut().enable();
-            if holds(self) {
-                return;
-            }
-            asked.await;
-        }
     }
 }

@@ -1,1 +1,6 @@
-//! x
+mod answers;
+mod lanes;
+mod outages;
+mod properties;
+mod timing;
+mod world;

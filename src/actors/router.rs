@@ -1,0 +1,353 @@
+//! Knows every policy: starts, feeds, restarts and stops their actors, and keeps what belongs to a namespace.
+
+mod deny;
+mod network_policies;
+mod orphans;
+mod policies;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use egress_domain::api::EgressPolicy;
+use egress_domain::cluster::Cluster;
+use egress_domain::machine::{Context, Standing};
+use egress_domain::namespace::Namespace;
+use egress_domain::object::PolicyKey;
+use egress_domain::settings::Settings;
+use egress_domain::write::WriteOutcome;
+use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::core::PartialObjectMeta;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use serde::Serialize;
+
+use super::policy::{PolicyRef, Shared, cluster_changed};
+use super::resolver::ResolverRef;
+use super::writer::WriterRef;
+use crate::clock::Clock;
+use crate::k8s::watch::WatchEvent;
+use crate::server::{Heartbeat, ReadyHandle};
+use crate::telemetry::metrics::policies::PolicyMetrics;
+
+use policies::Entry;
+
+/// Address of the router.
+pub type RouterRef = ActorRef<RouterMsg>;
+
+/// How often the router looks for what waits: back-offs of restarts and of default denies.
+const TICK: Duration = Duration::from_millis(500);
+
+/// The actor.
+pub struct Router;
+
+/// What the router takes. Watches wait for the reply, so that each has one event outstanding.
+pub enum RouterMsg {
+    /// An EgressPolicy was seen, or went.
+    Policies(WatchEvent<EgressPolicy>, RpcReplyPort<()>),
+    /// A NetworkPolicy with our label was seen, or went.
+    NetworkPolicies(WatchEvent<NetworkPolicy>, RpcReplyPort<()>),
+    /// A `default-deny-egress` was seen, or went.
+    DefaultDenies(WatchEvent<PartialObjectMeta<NetworkPolicy>>, RpcReplyPort<()>),
+    /// A namespace was seen, or went.
+    Namespaces(WatchEvent<PartialObjectMeta<NamespaceObject>>, RpcReplyPort<()>),
+    /// DNS path, guard rail or families changed.
+    Cluster(Arc<Cluster>),
+    /// A policy enforces (and selects all pods, or not), or does no more.
+    Enforcing {
+        /// The policy.
+        key: PolicyKey,
+        /// None when it does not enforce.
+        selects_all: Option<bool>,
+    },
+    /// The create of a default deny was answered.
+    DenyAnswered {
+        /// Its namespace.
+        namespace: Arc<str>,
+        /// What became of it.
+        outcome: WriteOutcome,
+    },
+    /// A read or delete of an orphan was answered.
+    OrphanAnswered {
+        /// The policy that is gone.
+        key: PolicyKey,
+        /// What became of it.
+        outcome: WriteOutcome,
+    },
+    /// Time to look for what waits.
+    Tick,
+    /// Stop every policy actor: no new work; MUST be answered when they have stopped.
+    StopPolicies(RpcReplyPort<()>),
+    /// Tells its state; MUST be answered.
+    Snapshot(RpcReplyPort<RouterSnapshot>),
+    /// The actor of a policy, for `/debug/state` and fault injection; MUST be answered.
+    Find(PolicyKey, RpcReplyPort<Option<PolicyRef>>),
+}
+
+/// What the router starts with.
+pub struct RouterArgs {
+    /// Flags for the policy machines.
+    pub settings: Arc<Settings>,
+    /// Flags of the router's own.
+    pub options: RouterOptions,
+    /// The cluster, already known.
+    pub cluster: Arc<Cluster>,
+    /// Looks hosts up.
+    pub resolver: ResolverRef,
+    /// Writes.
+    pub writer: WriterRef,
+    /// Time.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: PolicyMetrics,
+    /// Released when every list has been read and every policy started.
+    pub ready: ReadyHandle,
+    /// Beats while the router advances.
+    pub heartbeat: Heartbeat,
+}
+
+/// Flags that the router decides by.
+#[derive(Clone, Debug)]
+pub struct RouterOptions {
+    /// Names of namespaces that nothing is written to; a trailing `*` stands for any ending.
+    pub protected: Vec<String>,
+    /// Whether default denies are created.
+    pub default_deny: bool,
+    /// Hosts of one namespace that are looked up.
+    pub max_hosts_per_namespace: usize,
+}
+
+/// State of the router.
+pub struct RouterState {
+    settings: Arc<Settings>,
+    options: RouterOptions,
+    cluster: Arc<Cluster>,
+    shared: Arc<Shared>,
+    policies: HashMap<PolicyKey, Entry>,
+    /// NetworkPolicies of ours that the watch shows, with the object until its policy's actor has started.
+    network_policies: HashMap<PolicyKey, Option<Box<NetworkPolicy>>>,
+    /// Policies that exist but do not decode: what they own stays.
+    undecodable: HashSet<PolicyKey>,
+    denies: HashSet<Arc<str>>,
+    terminating: HashSet<Arc<str>>,
+    namespaces: HashMap<Arc<str>, Namespace>,
+    orphans: HashMap<PolicyKey, u32>,
+    lists: Lists,
+    started: bool,
+    stopping: bool,
+    next_subscriber: u64,
+    ready: Option<ReadyHandle>,
+    heartbeat: Heartbeat,
+}
+
+/// Names seen while a list is under way, to find what went while the watch was down; none once it is complete.
+#[derive(Default)]
+struct Lists {
+    policies: ListState<PolicyKey>,
+    network_policies: ListState<PolicyKey>,
+    denies: ListState<Arc<str>>,
+    namespaces: ListState<Arc<str>>,
+}
+
+struct ListState<K> {
+    synced: bool,
+    seen: HashSet<K>,
+    listing: bool,
+}
+
+impl<K> Default for ListState<K> {
+    fn default() -> Self {
+        Self { synced: false, seen: HashSet::new(), listing: false }
+    }
+}
+
+impl<K: Clone + Eq + std::hash::Hash> ListState<K> {
+    fn begin(&mut self) {
+        self.listing = true;
+        self.seen.clear();
+    }
+
+    fn see(&mut self, key: &K) {
+        if self.listing {
+            self.seen.insert(key.clone());
+        }
+    }
+
+    /// Ends the list: those of `known` that it did not hold have gone.
+    fn end<'a>(&mut self, known: impl Iterator<Item = &'a K>) -> Vec<K>
+    where
+        K: 'a,
+    {
+        self.listing = false;
+        self.synced = true;
+        let seen = std::mem::take(&mut self.seen);
+        known.filter(|key| !seen.contains(*key)).cloned().collect()
+    }
+}
+
+/// What `/debug/state` tells of the router.
+#[derive(Debug, Serialize)]
+pub struct RouterSnapshot {
+    /// Policies known.
+    pub policies: usize,
+    /// Policies whose actor runs.
+    pub running: usize,
+    /// Namespaces with policies.
+    pub namespaces: usize,
+    /// NetworkPolicies of ours.
+    pub network_policies: usize,
+    /// Which lists have been read.
+    pub synced: Synced,
+}
+
+/// Which lists have been read once.
+#[derive(Debug, Serialize)]
+pub struct Synced {
+    /// EgressPolicies.
+    pub policies: bool,
+    /// NetworkPolicies.
+    pub network_policies: bool,
+    /// Default denies.
+    pub denies: bool,
+    /// Namespaces.
+    pub namespaces: bool,
+}
+
+impl Actor for Router {
+    type Msg = RouterMsg;
+    type State = RouterState;
+    type Arguments = RouterArgs;
+
+    async fn pre_start(&self, myself: RouterRef, args: RouterArgs) -> Result<RouterState, ActorProcessingErr> {
+        let RouterArgs { settings, options, cluster, resolver, writer, clock, metrics, ready, heartbeat } = args;
+        let shared = Arc::new(Shared { resolver, writer, router: myself.clone(), clock, metrics });
+        myself.send_interval(TICK, || RouterMsg::Tick);
+        Ok(RouterState {
+            settings,
+            options,
+            cluster,
+            shared,
+            policies: HashMap::new(),
+            network_policies: HashMap::new(),
+            undecodable: HashSet::new(),
+            denies: HashSet::new(),
+            terminating: HashSet::new(),
+            namespaces: HashMap::new(),
+            orphans: HashMap::new(),
+            lists: Lists::default(),
+            started: false,
+            stopping: false,
+            next_subscriber: 1,
+            ready: Some(ready),
+            heartbeat,
+        })
+    }
+
+    async fn handle(&self, myself: RouterRef, msg: RouterMsg, state: &mut RouterState) -> Result<(), ActorProcessingErr> {
+        match msg {
+            RouterMsg::Policies(event, reply) => {
+                state.policies_event(&myself, event).await;
+                drop(reply.send(()));
+            }
+            RouterMsg::NetworkPolicies(event, reply) => {
+                state.network_policies_event(event);
+                drop(reply.send(()));
+            }
+            RouterMsg::DefaultDenies(event, reply) => {
+                state.denies_event(event);
+                drop(reply.send(()));
+            }
+            RouterMsg::Namespaces(event, reply) => {
+                state.namespaces_event(event);
+                drop(reply.send(()));
+            }
+            RouterMsg::Cluster(cluster) => {
+                state.cluster = cluster;
+                state.for_each_actor(|| cluster_changed(&state.cluster));
+            }
+            RouterMsg::Enforcing { key, selects_all } => state.enforcing(&key, selects_all),
+            RouterMsg::DenyAnswered { namespace, outcome } => state.deny_answered(&namespace, outcome),
+            RouterMsg::OrphanAnswered { key, outcome } => state.orphan_answered(&key, outcome),
+            RouterMsg::Tick => state.tick(&myself).await,
+            RouterMsg::StopPolicies(reply) => {
+                state.stop_policies().await;
+                drop(reply.send(()));
+            }
+            RouterMsg::Snapshot(reply) => drop(reply.send(state.snapshot())),
+            RouterMsg::Find(key, reply) => {
+                drop(reply.send(state.policies.get(&key).and_then(|entry| entry.actor.clone())));
+            }
+        }
+        state.start_if_synced(&myself).await;
+        Ok(())
+    }
+
+    /// A policy actor that fails is started again, alone; the router never stops for it.
+    async fn handle_supervisor_evt(
+        &self,
+        _: RouterRef,
+        event: SupervisionEvent,
+        state: &mut RouterState,
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(cell, error) = event {
+            state.actor_failed(cell.get_id(), &error);
+        }
+        Ok(())
+    }
+}
+
+impl RouterState {
+    async fn start_if_synced(&mut self, myself: &RouterRef) {
+        let Lists { policies, network_policies, denies, namespaces } = &self.lists;
+        if self.started || !(policies.synced && network_policies.synced && denies.synced && namespaces.synced) {
+            return;
+        }
+        self.started = true;
+        self.share_all_host_quotas();
+        let keys: Vec<PolicyKey> = self.policies.keys().cloned().collect();
+        for key in keys {
+            self.start(myself, &key).await;
+        }
+        self.remove_orphans();
+        self.ready = None;
+    }
+
+    async fn tick(&mut self, myself: &RouterRef) {
+        self.heartbeat.beat();
+        self.tick_denies();
+        self.restart_due(myself).await;
+    }
+
+    fn context(&self) -> Context {
+        Context { settings: Arc::clone(&self.settings), cluster: Arc::clone(&self.cluster) }
+    }
+
+    fn standing(&self, namespace: &str) -> Standing {
+        let protected = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => namespace.starts_with(prefix),
+            None => namespace == pattern,
+        };
+        if self.options.protected.iter().any(protected) {
+            Standing::Protected
+        } else if self.terminating.contains(namespace) {
+            Standing::Terminating
+        } else {
+            Standing::Normal
+        }
+    }
+
+    fn snapshot(&self) -> RouterSnapshot {
+        RouterSnapshot {
+            policies: self.policies.len(),
+            running: self.policies.values().filter(|entry| entry.actor.is_some()).count(),
+            namespaces: self.namespaces.len(),
+            network_policies: self.network_policies.len(),
+            synced: Synced {
+                policies: self.lists.policies.synced,
+                network_policies: self.lists.network_policies.synced,
+                denies: self.lists.denies.synced,
+                namespaces: self.lists.namespaces.synced,
+            },
+        }
+    }
+}

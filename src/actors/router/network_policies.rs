@@ -1,0 +1,98 @@
+//! NetworkPolicies of ours, as the label watch shows them; and the namespaces' life.
+
+use std::sync::Arc;
+
+use egress_domain::machine::{Input, Standing};
+use egress_domain::object::{EGRESS_PREFIX, PolicyKey};
+use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::ResourceExt;
+use kube::core::PartialObjectMeta;
+
+use super::RouterState;
+use crate::actors::policy::input;
+use crate::k8s::watch::WatchEvent;
+
+impl RouterState {
+    pub(super) fn network_policies_event(&mut self, event: WatchEvent<NetworkPolicy>) {
+        match event {
+            WatchEvent::Listing => self.lists.network_policies.begin(),
+            WatchEvent::Seen(object) => {
+                let Some(key) = policy_of(&object) else { return };
+                self.lists.network_policies.see(&key);
+                self.network_policy_seen(key, object);
+            }
+            WatchEvent::Gone(name) => {
+                if let Some(policy) = name.name.strip_prefix(EGRESS_PREFIX) {
+                    self.network_policy_gone(&PolicyKey::new(name.namespace.as_str(), policy));
+                }
+            }
+            WatchEvent::Undecodable(_) => {}
+            WatchEvent::Listed => {
+                let gone = self.lists.network_policies.end(self.network_policies.keys());
+                for key in gone {
+                    self.network_policy_gone(&key);
+                }
+            }
+        }
+    }
+
+    fn network_policy_seen(&mut self, key: PolicyKey, object: Box<NetworkPolicy>) {
+        let actor = self.policies.get(&key).and_then(|entry| entry.actor.as_ref());
+        let kept = match actor {
+            Some(actor) => {
+                drop(actor.cast(input(Input::Live(Some(object)))));
+                None
+            }
+            // Kept for the actor's start, or for the search for orphans.
+            None => Some(object),
+        };
+        self.network_policies.insert(key, kept);
+    }
+
+    /// It went, or lost our label.
+    fn network_policy_gone(&mut self, key: &PolicyKey) {
+        self.network_policies.remove(key);
+        if let Some(actor) = self.policies.get(key).and_then(|entry| entry.actor.as_ref()) {
+            drop(actor.cast(input(Input::Live(None))));
+        }
+    }
+
+    pub(super) fn namespaces_event(&mut self, event: WatchEvent<PartialObjectMeta<NamespaceObject>>) {
+        match event {
+            WatchEvent::Listing => self.lists.namespaces.begin(),
+            WatchEvent::Seen(object) => {
+                let name: Arc<str> = object.name_any().into();
+                self.lists.namespaces.see(&name);
+                self.set_terminating(name, object.metadata.deletion_timestamp.is_some());
+            }
+            WatchEvent::Gone(name) => self.set_terminating(name.name.into(), true),
+            WatchEvent::Undecodable(_) => {}
+            WatchEvent::Listed => {
+                let known: Vec<Arc<str>> = self.policies.keys().map(|key| key.namespace.clone()).collect();
+                let gone = self.lists.namespaces.end(known.iter());
+                for name in gone {
+                    self.set_terminating(name, true);
+                }
+            }
+        }
+    }
+
+    fn set_terminating(&mut self, namespace: Arc<str>, terminating: bool) {
+        let changed =
+            if terminating { self.terminating.insert(namespace.clone()) } else { self.terminating.remove(&namespace) };
+        if changed {
+            if terminating {
+                self.namespaces.remove(&namespace);
+            }
+            let standing: Standing = self.standing(&namespace);
+            self.for_each_actor_in(&namespace, || input(Input::Standing(standing)));
+        }
+    }
+}
+
+/// The policy that an `egress-{name}` is named after.
+fn policy_of(object: &NetworkPolicy) -> Option<PolicyKey> {
+    let name = object.metadata.name.as_deref()?.strip_prefix(EGRESS_PREFIX)?;
+    Some(PolicyKey::new(object.metadata.namespace.as_deref()?, name))
+}

@@ -1,0 +1,244 @@
+//! The composition root of `run`: wires, no logic.
+
+mod debug;
+mod watches;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use egress_domain::cluster::Cluster;
+use egress_domain::cluster::facts::ClusterFlags;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::Config;
+use prometheus_client::registry::Registry;
+use ractor::Actor;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::actors::resolver::{Resolver, ResolverArgs, ResolverMsg};
+use crate::actors::router::{Router, RouterArgs, RouterMsg, RouterRef};
+use crate::actors::supervisor::{Supervisor, SupervisorMsg};
+use crate::actors::writer::{Writer, WriterArgs, WriterMsg, WriterRef};
+use crate::cli::run::RunArgs;
+use crate::clock::Clock;
+use crate::dns::servers::DnsServers;
+use crate::k8s::apply::Applier;
+use crate::k8s::client::{watch_client, write_client};
+use crate::k8s::cluster::{self, ClusterWatch, watch_cluster};
+use crate::k8s::gate::Gate;
+use crate::k8s::resolv_conf;
+use crate::server::{Liveness, Pages, Readiness, serve};
+use crate::shutdown;
+use crate::telemetry::log;
+use crate::telemetry::metrics::cluster::ClusterMetrics;
+use crate::telemetry::metrics::policies::PolicyMetrics;
+use crate::telemetry::metrics::resolver::ResolverMetrics;
+use crate::telemetry::metrics::watches::WatchMetrics;
+use crate::telemetry::metrics::writer::WriterMetrics;
+
+/// A loop that has not advanced for so long is stuck: every loop beats each half second, and the API server's slowest
+/// answer is bounded by the write time-out.
+const LIVENESS_BOUND: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Runs the controller until a signal, or until an actor that everything needs has died (an error).
+///
+/// # Errors
+/// When it cannot start, or must not go on.
+pub async fn run(args: RunArgs) -> Result<u8> {
+    log::init(&args.log)?;
+    let settings = Arc::new(args.settings()?);
+    let config = kube_config(&args).await?;
+    let clients = (watch_client(config.clone())?, write_client(config, args.write.write_timeout_seconds)?);
+
+    let (readiness, liveness, mut registry) = (Readiness::default(), Liveness::default(), Registry::with_prefix("egress"));
+    let drain = shutdown::on_signal(readiness.clone())?;
+    let metrics = Metrics::register(&mut registry);
+    let clock = Clock::start();
+
+    let (fatal, mut died) = watch::channel(None);
+    let (supervisor, _) = Actor::spawn(None, Supervisor, fatal).await?;
+    let applier = Applier::new(clients.1, Gate::open(), args.write.write_timeout_seconds, &instance());
+    let writer_args = WriterArgs {
+        applier,
+        max_writes_per_second: args.write.max_writes_per_second,
+        clock: clock.clone(),
+        metrics: metrics.writer,
+    };
+    let (writer, _) = Writer::spawn_linked(None, Writer, writer_args, supervisor.get_cell()).await?;
+
+    // Handles first, listener next: the process is seen as alive and not ready while it waits for the API server.
+    let (router_ready, cluster_ready) = (readiness.handle("policies"), readiness.handle("cluster"));
+    let router_heartbeat = liveness.heartbeat("router", LIVENESS_BOUND);
+    let cluster_heartbeat = liveness.heartbeat("cluster", LIVENESS_BOUND);
+    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
+    let (debug, actors) = debug::state();
+    let extra = if args.fault_injection { debug::crashes(&actors) } else { axum::Router::new() };
+    let pages = Pages { registry: Arc::new(registry), readiness, liveness, debug, extra };
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, pages, stop.clone()));
+
+    let known = watch_cluster(cluster::Args {
+        client: clients.0.clone(),
+        flags: cluster_flags(&args),
+        nameservers: resolv_conf::nameservers_of_this_pod(),
+        unavailable_grace: cluster::DEFAULT_UNAVAILABLE_GRACE,
+        ready: cluster_ready,
+        heartbeat: cluster_heartbeat,
+        metrics: metrics.cluster,
+        watch_metrics: metrics.watches.clone(),
+    });
+    let known = tokio::select! {
+        known = known => known?,
+        () = drain.cancelled() => return Ok(crate::cli::EXIT_OK),
+    };
+
+    let resolver_args = ResolverArgs {
+        servers: args.dns.dns_servers.clone(),
+        endpoints: known.servers.borrow().clone(),
+        families: known.cluster.borrow().families,
+        min_refresh: args.dns.min_refresh_seconds,
+        queries_per_second: args.dns.dns_queries_per_second,
+        clock: clock.clone(),
+        metrics: metrics.resolver,
+    };
+    let (resolver, _) = Resolver::spawn_linked(None, Resolver, resolver_args, supervisor.get_cell()).await?;
+    let cluster_now = known.cluster.borrow().clone();
+    let router_args = RouterArgs {
+        settings,
+        options: args.router_options(),
+        cluster: cluster_now,
+        resolver: resolver.clone(),
+        writer: writer.clone(),
+        clock,
+        metrics: metrics.policies,
+        ready: router_ready,
+        heartbeat: router_heartbeat,
+    };
+    let (router, _) = Router::spawn_linked(None, Router, router_args, supervisor.get_cell()).await?;
+    actors.set(&router, &writer, &resolver);
+
+    let follow_servers = matches!(args.dns.dns_servers, DnsServers::Cluster);
+    let watches = watches::start(&clients.0, &router, &metrics.watches);
+    let forward = tokio::spawn(forward(known, router.clone(), resolver, follow_servers));
+
+    tokio::select! {
+        () = drain.cancelled() => {}
+        reason = death(&mut died) => bail!("{reason}"),
+    }
+    drop(supervisor.cast(SupervisorMsg::Stopping));
+    drop(watches);
+    forward.abort();
+    stop_actors(&args, &router, &writer).await;
+    stop.cancel();
+    drop(server.await);
+    Ok(crate::cli::EXIT_OK)
+}
+
+/// Why the process must end; waits until it must.
+async fn death(died: &mut watch::Receiver<Option<String>>) -> String {
+    let reason = died.wait_for(Option::is_some).await.map(|reason| reason.clone());
+    reason.ok().flatten().unwrap_or_else(|| "the supervisor has gone".to_owned())
+}
+
+struct Metrics {
+    writer: WriterMetrics,
+    resolver: ResolverMetrics,
+    policies: PolicyMetrics,
+    watches: WatchMetrics,
+    cluster: ClusterMetrics,
+}
+
+impl Metrics {
+    fn register(registry: &mut Registry) -> Self {
+        Self {
+            writer: WriterMetrics::register(registry),
+            resolver: ResolverMetrics::register(registry),
+            policies: PolicyMetrics::register(registry),
+            watches: WatchMetrics::register(registry),
+            cluster: ClusterMetrics::register(registry),
+        }
+    }
+}
+
+/// Passes what the watches of the cluster tell to the actors that need it.
+async fn forward(
+    mut known: ClusterWatch,
+    router: RouterRef,
+    resolver: crate::actors::resolver::ResolverRef,
+    follow_servers: bool,
+) {
+    let families = known.cluster.borrow().families;
+    loop {
+        tokio::select! {
+            Ok(()) = known.cluster.changed() => {
+                let cluster = known.cluster.borrow_and_update().clone();
+                if cluster.families == families {
+                    drop(router.cast(RouterMsg::Cluster(cluster)));
+                } else {
+                    // What is looked up was decided at the start; half a change would leave policies waiting for ever.
+                    tracing::warn!("the address families of the cluster changed: restart to follow");
+                    let cluster = Cluster { families, ..(*cluster).clone() };
+                    drop(router.cast(RouterMsg::Cluster(Arc::new(cluster))));
+                }
+            }
+            Ok(()) = known.servers.changed() => {
+                let servers = known.servers.borrow_and_update().clone();
+                if follow_servers {
+                    drop(resolver.cast(ResolverMsg::SetServers(servers)));
+                }
+            }
+            else => return,
+        }
+    }
+}
+
+/// No new work, then what is pending is written, for as long as the drain may take.
+async fn stop_actors(args: &RunArgs, router: &RouterRef, writer: &WriterRef) {
+    let limit = args.write.drain_timeout_seconds;
+    let drained = timeout(limit, async {
+        drop(router.call(RouterMsg::StopPolicies, None).await);
+        writer.call(WriterMsg::Drain, None).await
+    });
+    match drained.await {
+        Ok(Ok(ractor::rpc::CallResult::Success(report))) => {
+            tracing::info!(written = report.finished, "drained");
+        }
+        Ok(_) => tracing::warn!("the writer went before it was drained"),
+        Err(_) => tracing::warn!(seconds = limit.as_secs_f64(), "the drain took too long; the rest is left to the next start"),
+    }
+}
+
+async fn kube_config(args: &RunArgs) -> Result<Config> {
+    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
+    match (&args.kubeconfig, &args.context) {
+        (Some(file), _) => {
+            let kubeconfig = Kubeconfig::read_from(file).with_context(|| format!("--kubeconfig {}", file.display()))?;
+            let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+            config.with_context(|| format!("--kubeconfig {}", file.display()))
+        }
+        (None, Some(context)) => {
+            Config::from_kubeconfig(&options).await.with_context(|| format!("--context {context}"))
+        }
+        (None, None) => Config::infer().await.context(
+            "no cluster: neither a service account (in a pod) nor a kubeconfig ($KUBECONFIG, ~/.kube/config) was found; use --kubeconfig FILE",
+        ),
+    }
+}
+
+fn cluster_flags(args: &RunArgs) -> ClusterFlags {
+    ClusterFlags {
+        dns_egress: args.dns.dns_egress.clone(),
+        ip_families: args.dns.ip_families,
+        deny_answer_cidrs: args.dns.deny_answer_cidr.clone(),
+        cluster_domain: args.dns.cluster_domain.clone(),
+    }
+}
+
+/// Who reports Events: the pod, or the machine's name.
+fn instance() -> String {
+    let name = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
+    name.unwrap_or_else(|_| "egress-controller".to_owned())
+}
+

@@ -1,0 +1,74 @@
+use std::time::Duration;
+
+use super::sim::{Sim, hosts};
+use crate::answer::LookupFailure;
+
+#[test]
+fn the_first_status_comes_after_the_outcome_of_the_first_write() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    sim.hold = true;
+    sim.answer("a.example", &["192.0.2.1"]);
+    sim.advance(Duration::from_secs(9));
+    assert!(sim.statuses.is_empty());
+    sim.release();
+    assert_eq!(sim.statuses.len(), 1);
+    sim.assert_condition("Ready", "True", "Ready");
+}
+
+#[test]
+fn pending_is_told_only_when_nothing_came_for_10_seconds() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    sim.hold = true;
+    sim.answer("a.example", &["192.0.2.1"]);
+    sim.advance(Duration::from_secs(11));
+    assert_eq!(sim.statuses.len(), 1);
+    sim.assert_condition("Applied", "Unknown", "Pending");
+}
+
+#[test]
+fn changes_without_a_transition_are_told_once_a_minute() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    for n in 1..=60 {
+        sim.answer("a.example", &[&format!("192.0.2.{n}")]);
+        sim.advance(Duration::from_secs(10));
+    }
+    sim.advance(Duration::from_secs(60));
+    assert!((10..=12).contains(&sim.statuses.len()), "{} in 11 minutes", sim.statuses.len());
+    assert_eq!(sim.statuses.last().unwrap().allowed_address_count, Some(60));
+}
+
+#[test]
+fn a_transition_is_told_at_once_and_keeps_the_time_of_the_others() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    sim.answer("a.example", &["192.0.2.1"]);
+    sim.advance(Duration::from_secs(30));
+    sim.fail("a.example", LookupFailure::ServFail);
+    assert_eq!(sim.statuses.len(), 2, "one for the transition");
+    let (first, last) = (&sim.statuses[0].conditions, &sim.statuses[1].conditions);
+    let time = |all: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition], kind: &str| {
+        all.iter().find(|c| c.type_ == kind).unwrap().last_transition_time.clone()
+    };
+    assert_eq!(time(first, "Applied"), time(last, "Applied"));
+    assert!(time(first, "Resolved") < time(last, "Resolved"));
+}
+
+#[test]
+fn a_flapping_host_causes_at_most_one_event_in_10_minutes() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    for _ in 0..60 {
+        sim.answer("a.example", &["192.0.2.1"]);
+        sim.advance(Duration::from_secs(5));
+        sim.fail("a.example", LookupFailure::Timeout);
+        sim.advance(Duration::from_secs(5));
+    }
+    assert_eq!(sim.event_reasons().iter().filter(|reason| **reason == "LookupsFailing").count(), 1);
+}
+
+#[test]
+fn a_status_lists_20_addresses_of_a_host_and_counts_them_all() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    let all: Vec<String> = (1..=30).map(|n| format!("192.0.2.{n}")).collect();
+    sim.answer("a.example", &all.iter().map(String::as_str).collect::<Vec<_>>());
+    let status = sim.machine.status(sim.now);
+    assert_eq!((status.hosts[0].addresses.len(), status.hosts[0].address_count), (20, 30));
+}

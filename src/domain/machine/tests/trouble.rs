@@ -1,0 +1,65 @@
+use std::time::Duration;
+
+use super::sim::{Sim, hosts};
+use crate::write::{WriteOutcome, WriteRequest};
+
+fn reject_applies(request: &WriteRequest) -> Option<WriteOutcome> {
+    matches!(request, WriteRequest::Apply(_)).then(|| WriteOutcome::Rejected("no".to_owned()))
+}
+
+fn reject_all(request: &WriteRequest) -> Option<WriteOutcome> {
+    (!matches!(request, WriteRequest::Read)).then(|| WriteOutcome::TooLarge("2 MiB".to_owned()))
+}
+
+#[test]
+fn a_refused_write_keeps_the_old_object_and_says_so_and_is_tried_again_in_5_minutes() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    sim.answer("a.example", &["192.0.2.1"]);
+    sim.refusal = Some(reject_applies);
+    sim.answer("a.example", &["192.0.2.2"]);
+    sim.assert_allowed(&["192.0.2.1"]);
+    sim.assert_condition("Applied", "False", "Rejected");
+    assert!(sim.event_reasons().contains(&"Rejected"));
+    let asked = sim.lanes.len();
+    sim.advance(Duration::from_secs(299));
+    assert_eq!(sim.lanes.len(), asked);
+    sim.refusal = None;
+    sim.advance(Duration::from_secs(2));
+    sim.assert_allowed(&["192.0.2.1", "192.0.2.2"]);
+    sim.assert_condition("Applied", "True", "Applied");
+}
+
+#[test]
+fn a_first_write_that_is_refused_closes_the_namespace_all_the_same() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    sim.refusal = Some(reject_all);
+    sim.answer("a.example", &["192.0.2.1"]);
+    assert!(sim.enforcing && sim.stored.is_none());
+    sim.assert_condition("Applied", "False", "TooLarge");
+}
+
+#[test]
+fn other_content_is_tried_at_once_after_a_refusal() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    sim.answer("a.example", &["192.0.2.1"]);
+    sim.refusal = Some(reject_applies);
+    sim.answer("a.example", &["192.0.2.2"]);
+    sim.refusal = None;
+    sim.spec(hosts(&["b.example"]));
+    sim.assert_allowed(&[]);
+}
+
+#[test]
+fn an_object_that_is_replaced_under_our_hands_is_reread_and_written() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    sim.answer("a.example", &["192.0.2.1"]);
+    let mut other = sim.stored.clone().unwrap();
+    other.metadata.uid = Some("np-other".to_owned());
+    sim.stored = Some(other);
+    sim.answer("a.example", &["192.0.2.2"]);
+    sim.assert_allowed(&["192.0.2.1", "192.0.2.2"]);
+    sim.stored = None;
+    sim.answer("a.example", &["192.0.2.3"]);
+    sim.advance(Duration::from_secs(5));
+    sim.assert_allowed(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+}

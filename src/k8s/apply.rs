@@ -1,0 +1,261 @@
+//! The only place that writes to the API server. Executes one [`WriteRequest`]; queueing and retrying are the writer's.
+//!
+//! * Every request has a time-out, here and, as `?timeout=`, at the server.
+//! * Every request that changes something asks the gate right before it is sent.
+//! * Retry-After is read from the header: the server's own 429 is plain text without a Status.
+
+mod body;
+mod kopf;
+mod reply;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use egress_domain::api::{EgressPolicy, EgressPolicyStatus, FIELD_MANAGER};
+use egress_domain::object::{DEFAULT_DENY, ObjectKey};
+use egress_domain::write::{PolicyEvent, WriteOutcome, WriteRequest};
+use egress_domain::writes::{Transient, TransientKind};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{PartialObjectMeta, Request};
+use kube::{Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::gate::Gate;
+use reply::{Method, Reply};
+
+/// Default of `--write-timeout-seconds`: a healthy API server needs milliseconds, one in trouble is not helped by a
+/// second request while the first still waits.
+pub const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the removal of the kopf marks starts again at once when somebody else changed the object meanwhile.
+const KOPF_ATTEMPTS: usize = 3;
+
+/// Executes writes. Cheap to clone.
+#[derive(Clone)]
+pub struct Applier {
+    client: Client,
+    gate: Gate,
+    timeout: Duration,
+    events: body::Reporter,
+}
+
+/// Why a request has not brought what was wanted.
+#[derive(Debug)]
+enum Ended {
+    /// Trying the same again is pointless.
+    Final(WriteOutcome),
+    /// It may succeed later.
+    ForNow(Transient),
+}
+
+impl From<TransientKind> for Ended {
+    fn from(kind: TransientKind) -> Self {
+        Self::ForNow(kind.into())
+    }
+}
+
+impl Applier {
+    /// `client` must not retry ([`super::client::write_client`]); `instance` names this process in Events.
+    pub fn new(client: Client, gate: Gate, timeout: Duration, instance: &str) -> Self {
+        Self { client, gate, timeout, events: body::Reporter::new(instance) }
+    }
+
+    /// Executes a request.
+    ///
+    /// # Errors
+    /// A failure for the moment: the same request may be sent again, also when it may have been committed.
+    pub async fn execute(&self, key: &ObjectKey, request: &WriteRequest) -> Result<WriteOutcome, Transient> {
+        match self.perform(key, request).await {
+            Ok(outcome) | Err(Ended::Final(outcome)) => Ok(outcome),
+            Err(Ended::ForNow(transient)) => Err(transient),
+        }
+    }
+
+    async fn perform(&self, key: &ObjectKey, request: &WriteRequest) -> Result<WriteOutcome, Ended> {
+        match (key, request) {
+            (ObjectKey::NetworkPolicy(_) | ObjectKey::DefaultDeny(_), request) => {
+                self.network_policy(key, request).await
+            }
+            (ObjectKey::Status(_), WriteRequest::Status { uid, status }) => self.status(key, uid, status).await,
+            (ObjectKey::Metadata(_), WriteRequest::RemoveKopf) => self.remove_kopf(key).await,
+            (ObjectKey::Event(_, number), WriteRequest::Event(event)) => self.event(key, *number, event).await,
+            (key, request) => Err(misuse(&format!("{request:?} is no request for {key:?}"))),
+        }
+    }
+
+    async fn network_policy(&self, key: &ObjectKey, request: &WriteRequest) -> Result<WriteOutcome, Ended> {
+        match request {
+            WriteRequest::Create(object) => {
+                let object = body::create(object, self.permit(key)?);
+                let written = self.send::<NetworkPolicy>(key, Method::Create(&object)).await?;
+                decode(&written)
+            }
+            // Without a uid an apply would create the object where it is absent.
+            WriteRequest::Apply(object) if object.metadata.uid.is_none() => Err(misuse("an apply needs metadata.uid")),
+            WriteRequest::Apply(object) => {
+                let object = body::apply(object, self.permit(key)?);
+                let written = self.send::<NetworkPolicy>(key, Method::Apply(&object)).await?;
+                decode(&written)
+            }
+            WriteRequest::RepairOwners(object) => {
+                let patch = body::owners(object, self.permit(key)?);
+                let written = self.send::<NetworkPolicy>(key, Method::Merge(&patch)).await?;
+                decode(&written)
+            }
+            WriteRequest::Read => match self.send::<NetworkPolicy>(key, Method::<()>::Read).await {
+                Ok(found) => Ok(WriteOutcome::Read(Some(Box::new(parse(&found)?)))),
+                Err(Ended::Final(WriteOutcome::Stale)) => Ok(WriteOutcome::Read(None)),
+                Err(ended) => Err(ended),
+            },
+            WriteRequest::Delete { uid, resource_version } => self.delete(key, uid, resource_version).await,
+            request => Err(misuse(&format!("{request:?} is no request for a NetworkPolicy"))),
+        }
+    }
+
+    /// A delete carries no object, so the stamp goes into the stored one first.
+    async fn delete(&self, key: &ObjectKey, uid: &str, resource_version: &str) -> Result<WriteOutcome, Ended> {
+        let mut resource_version = resource_version.to_owned();
+        if let Some(stamp) = self.permit(key)? {
+            let patch = body::stamp(uid, &resource_version, &stamp);
+            let stamped: NetworkPolicy = parse(&self.send::<NetworkPolicy>(key, Method::Merge(&patch)).await?)?;
+            resource_version = stamped.metadata.resource_version.unwrap_or(resource_version);
+            self.permit(key)?;
+        }
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: Some(resource_version) };
+        self.send::<NetworkPolicy>(key, Method::<()>::Delete(preconditions)).await?;
+        Ok(WriteOutcome::Written(None))
+    }
+
+    async fn status(&self, key: &ObjectKey, uid: &str, status: &EgressPolicyStatus) -> Result<WriteOutcome, Ended> {
+        let patch = body::status(uid, status, self.permit(key)?);
+        self.send::<EgressPolicy>(key, Method::<()>::StatusJson(patch)).await?;
+        Ok(WriteOutcome::Written(None))
+    }
+
+    async fn remove_kopf(&self, key: &ObjectKey) -> Result<WriteOutcome, Ended> {
+        for _ in 0..KOPF_ATTEMPTS {
+            let found = match self.send::<EgressPolicy>(key, Method::<()>::ReadMetadata).await {
+                Ok(found) => parse::<PartialObjectMeta<EgressPolicy>>(&found)?,
+                Err(Ended::Final(WriteOutcome::Stale)) => return Ok(WriteOutcome::Written(None)),
+                Err(ended) => return Err(ended),
+            };
+            let Some(patch) = kopf::removal(&found.metadata) else { return Ok(WriteOutcome::Written(None)) };
+            self.permit(key)?;
+            match self.send::<EgressPolicy>(key, Method::Merge(&patch)).await {
+                Ok(_) => return Ok(WriteOutcome::Written(None)),
+                // Somebody changed it, or it has gone: look again.
+                Err(Ended::Final(WriteOutcome::Stale)) => {}
+                Err(ended) => return Err(ended),
+            }
+        }
+        Err(TransientKind::Conflict.into())
+    }
+
+    async fn event(&self, key: &ObjectKey, number: u64, event: &PolicyEvent) -> Result<WriteOutcome, Ended> {
+        let ObjectKey::Event(policy, _) = key else { return Err(misuse("an Event is about a policy")) };
+        self.permit(key)?;
+        let event = self.events.event(policy, number, event);
+        match self.send::<Event>(key, Method::Create(&event)).await {
+            // Its name is ours alone: an earlier attempt was committed.
+            Ok(_) | Err(Ended::Final(WriteOutcome::AlreadyExists)) => Ok(WriteOutcome::Written(None)),
+            Err(ended) => Err(ended),
+        }
+    }
+
+    /// Leave to send the next request, and the stamp that it must carry.
+    fn permit(&self, key: &ObjectKey) -> Result<Option<String>, Ended> {
+        match self.gate.permit(key) {
+            Ok(permit) => Ok(permit.stamp),
+            Err(_) => Err(Ended::Final(WriteOutcome::Fenced)),
+        }
+    }
+
+    /// Sends one request about an object of kind `K`; gives the body of a success.
+    async fn send<K: Resource<DynamicType = ()>>(
+        &self,
+        key: &ObjectKey,
+        method: Method<'_, impl Serialize>,
+    ) -> Result<Vec<u8>, Ended> {
+        let resource = Request::new(K::url_path(&(), Some(key.namespace())));
+        let name = stored_name(key);
+        let manager = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let built = match &method {
+            Method::Create(object) => {
+                let manager = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+                let object = serde_json::to_vec(object).map_err(|error| misuse(&error.to_string()))?;
+                resource.create(&manager, object)
+            }
+            Method::Apply(object) => resource.patch(&name, &manager.force(), &Patch::Apply(object)),
+            Method::Merge(patch) => resource.patch(&name, &manager, &Patch::Merge(patch)),
+            Method::StatusJson(patch) => {
+                let patch = serde_json::from_value(patch.clone()).map_err(|error| misuse(&error.to_string()))?;
+                resource.patch_subresource("status", &name, &manager, &Patch::Json::<()>(patch))
+            }
+            Method::Read => resource.get(&name, &GetParams::default()),
+            Method::ReadMetadata => resource.get_metadata(&name, &GetParams::default()),
+            Method::Delete(preconditions) => {
+                let params = DeleteParams { preconditions: Some(preconditions.clone()), ..DeleteParams::default() };
+                resource.delete(&name, &params)
+            }
+        };
+        let mut request = built.map_err(|error| misuse(&error.to_string()))?;
+        let uri = self.with_timeout(&request.uri().to_string());
+        *request.uri_mut() = uri.parse().map_err(|error| misuse(&format!("{uri}: {error}")))?;
+
+        let exchange = async {
+            let response = self.client.send(request.map(Into::into)).await?;
+            let code = response.status().as_u16();
+            let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+            let retry_after = retry_after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+            let body = response.into_body().collect_bytes().await?.to_vec();
+            kube::Result::Ok(Reply { code, retry_after, body })
+        };
+        match tokio::time::timeout(self.timeout, exchange).await {
+            Err(_) => Err(TransientKind::Timeout.into()),
+            Ok(Err(error)) => Err(reply::no_answer(&error).into()),
+            Ok(Ok(reply)) => reply::judge(&method, reply),
+        }
+    }
+
+    /// The server gives up when we do, so that nothing is committed long after we have stopped waiting.
+    fn with_timeout(&self, uri: &str) -> String {
+        let separator = match uri.split_once('?') {
+            None => "?",
+            Some((_, "")) => "",
+            Some(_) => "&",
+        };
+        format!("{uri}{separator}timeout={}ms", self.timeout.as_millis())
+    }
+}
+
+/// Name of the object in the API; an Event's own name is in its body.
+fn stored_name(key: &ObjectKey) -> String {
+    match key {
+        ObjectKey::NetworkPolicy(policy) => policy.network_policy_name(),
+        ObjectKey::DefaultDeny(_) => DEFAULT_DENY.to_owned(),
+        ObjectKey::Status(policy) | ObjectKey::Metadata(policy) | ObjectKey::Event(policy, _) => {
+            policy.name.to_string()
+        }
+    }
+}
+
+fn decode(body: &[u8]) -> Result<WriteOutcome, Ended> {
+    Ok(WriteOutcome::Written(Some(Box::new(parse(body)?))))
+}
+
+/// A success that does not parse is a proxy's page or was cut short: what was committed is unknown.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Ended> {
+    serde_json::from_slice(body).map_err(|_| TransientKind::Interrupted.into())
+}
+
+/// A request that must not be sent: a defect of ours, told to the policy rather than tried for ever.
+fn misuse(message: &str) -> Ended {
+    Ended::Final(WriteOutcome::Rejected(message.to_owned()))
+}
+
+/// A patch, as JSON.
+type JsonPatch = Value;

@@ -1,0 +1,134 @@
+//! What the API server's replies mean. Each arm is a reply that kube-apiserver 1.36.3 was seen to give.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use egress_domain::write::WriteOutcome;
+use egress_domain::writes::{Transient, TransientKind};
+use kube::api::Preconditions;
+use kube::core::Status;
+
+use super::{Ended, JsonPatch};
+
+/// How an object is asked for or changed.
+pub(super) enum Method<'a, T> {
+    /// POST.
+    Create(&'a T),
+    /// Forced server-side apply.
+    Apply(&'a T),
+    /// JSON merge patch.
+    Merge(&'a T),
+    /// JSON patch of the status.
+    StatusJson(JsonPatch),
+    /// GET.
+    Read,
+    /// GET of the metadata.
+    ReadMetadata,
+    /// DELETE.
+    Delete(Preconditions),
+}
+
+/// An answer, whatever it says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reply {
+    pub(super) code: u16,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: Vec<u8>,
+}
+
+/// Causes are not walked further down than this: no real chain is longer, and a cyclic one would never end.
+const MAX_CAUSES: usize = 16;
+
+/// The body of a success, or what a failure means.
+pub(super) fn judge<T>(method: &Method<'_, T>, reply: Reply) -> Result<Vec<u8>, Ended> {
+    let Reply { code, retry_after, body } = reply;
+    if (200..300).contains(&code) {
+        return Ok(body);
+    }
+    // Load shedding and proxies answer in plain text.
+    let status = serde_json::from_slice(&body)
+        .unwrap_or_else(|_| Status { message: String::from_utf8_lossy(&body).trim().to_owned(), ..Status::default() });
+    let for_now = |kind| Ended::ForNow(Transient { kind, retry_after });
+    Err(match code {
+        401 => for_now(TransientKind::Unauthorized),
+        408 | 504 => for_now(TransientKind::Timeout),
+        429 => for_now(TransientKind::Throttled),
+        404 if about_namespace(&status) => Ended::Final(WriteOutcome::NamespaceGone),
+        403 if has_cause(&status, "NamespaceTerminating", "") => Ended::Final(WriteOutcome::NamespaceGone),
+        409 if matches!(method, Method::Create(_)) => match status.reason.as_str() {
+            "AlreadyExists" => Ended::Final(WriteOutcome::AlreadyExists),
+            // A quota that two creates charge at once.
+            _ => for_now(TransientKind::Conflict),
+        },
+        404 | 409 | 410 => Ended::Final(WriteOutcome::Stale),
+        422 if is_uid_mismatch(method, &status) => Ended::Final(WriteOutcome::Stale),
+        413 => Ended::Final(WriteOutcome::TooLarge(status.message)),
+        422 if has_cause(&status, "FieldValueTooLong", "metadata.annotations") => {
+            Ended::Final(WriteOutcome::TooLarge(status.message))
+        }
+        500 if is_too_large_for_etcd(&status.message) => Ended::Final(WriteOutcome::TooLarge(status.message)),
+        // The object does not fit the schema, as with an older CRD: no server trouble, although it says 500.
+        500 if status.message.starts_with("failed to create typed patch object") => {
+            Ended::Final(WriteOutcome::Rejected(status.message))
+        }
+        500.. => for_now(TransientKind::ServerError),
+        400..=499 => Ended::Final(WriteOutcome::Rejected(message(code, status))),
+        // A redirect: something between us and the API server, which will not stay.
+        _ => for_now(TransientKind::Interrupted),
+    })
+}
+
+/// What it means that no answer came.
+pub(super) fn no_answer(error: &kube::Error) -> TransientKind {
+    if matches!(error, kube::Error::Auth(_)) {
+        return TransientKind::Unauthorized;
+    }
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source()).take(MAX_CAUSES);
+    let mut kinds = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let refused = kinds.clone().any(|kind| {
+        matches!(
+            kind,
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::NetworkDown
+                | io::ErrorKind::AddrNotAvailable
+        )
+    });
+    if refused {
+        TransientKind::Unreachable
+    } else if kinds.any(|kind| kind == io::ErrorKind::TimedOut) {
+        TransientKind::Timeout
+    } else {
+        TransientKind::Interrupted
+    }
+}
+
+/// A create in a namespace that does not exist is a 404 about the namespace.
+fn about_namespace(status: &Status) -> bool {
+    status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
+}
+
+/// Empty strings stand for any.
+fn has_cause(status: &Status, reason: &str, field: &str) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let fits = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
+    causes.into_iter().any(|cause| fits(reason, &cause.reason) && fits(field, &cause.field))
+}
+
+/// Another uid is an immutable field that changed; a `test` that fails says only that the patch could not be applied,
+/// while an object that is refused names its causes.
+fn is_uid_mismatch<T>(method: &Method<'_, T>, status: &Status) -> bool {
+    let no_causes = status.details.as_ref().is_none_or(|details| details.causes.is_empty());
+    has_cause(status, "", "metadata.uid") || (matches!(method, Method::StatusJson(_)) && no_causes)
+}
+
+/// etcd's own limit, and that of the API server's connection to it.
+fn is_too_large_for_etcd(message: &str) -> bool {
+    message.contains("etcdserver: request is too large") || message.contains("trying to send message larger than max")
+}
+
+fn message(code: u16, status: Status) -> String {
+    if status.message.is_empty() { format!("HTTP {code}") } else { status.message }
+}

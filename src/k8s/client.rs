@@ -1,0 +1,48 @@
+//! The clients of the API server. Watches and writes have one each: what suits one harms the other.
+
+use std::time::Duration;
+
+use kube::{Client, Config};
+
+/// Names us in the API server's audit log and metrics.
+const USER_AGENT: &str = concat!("egress-controller/", env!("CARGO_PKG_VERSION"));
+
+/// A client for lists and watches: failures are retried below us, an open watch may be silent for minutes.
+///
+/// # Errors
+/// When the configuration cannot be used.
+pub fn watch_client(config: Config) -> kube::Result<Client> {
+    Client::try_from(named(config))
+}
+
+/// A client for writes. It never retries by itself: a hidden retry of a 429 would keep from the write queue what it
+/// steers by. A connection that is not made within `timeout` is given up.
+///
+/// # Errors
+/// When the configuration cannot be used.
+pub fn write_client(config: Config, timeout: Duration) -> kube::Result<Client> {
+    let mut config = named(config);
+    config.default_retry = false;
+    config.connect_timeout = Some(timeout);
+    Client::try_from(config)
+}
+
+fn named(mut config: Config) -> Config {
+    if let (Ok(header), Ok(value)) = ("user-agent".parse(), USER_AGENT.parse()) {
+        config.headers.push((header, value));
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_clients_carry_our_name() {
+        let Ok(url) = "http://127.0.0.1:1".parse() else { panic!("a URL") };
+        let headers = named(Config::new(url)).headers;
+        assert_eq!(headers.len(), 1);
+        assert!(headers[0].1.to_str().is_ok_and(|value| value.starts_with("egress-controller/")));
+    }
+}

@@ -1,0 +1,5 @@
+//! The writer against a real API server, directly and through a proxy that makes it fail.
+
+mod bed;
+mod faults;
+mod outcomes;
