@@ -73,6 +73,7 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     let router_heartbeat = liveness.heartbeat("router", LIVENESS_BOUND);
     let cluster_heartbeat = liveness.heartbeat("cluster", LIVENESS_BOUND);
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
+    tracing::info!(address = %listener.local_addr()?, "serving health, metrics and state");
     let (debug, actors) = debug::state();
     let extra = if args.fault_injection { debug::crashes(&actors) } else { axum::Router::new() };
     let pages = Pages { registry: Arc::new(registry), readiness, liveness, debug, extra };
@@ -92,6 +93,7 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     let known = tokio::select! {
         known = known => known?,
         () = drain.cancelled() => return Ok(crate::cli::EXIT_OK),
+        reason = death(&mut died) => bail!("{reason}"),
     };
 
     let resolver_args = ResolverArgs {

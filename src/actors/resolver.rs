@@ -1,6 +1,8 @@
-//! The one resolver: every policy's hosts in one schedule ([`egress_domain::lookups`]), each lookup a task of its own.
+//! The one resolver of a replica: asks what its schedule ([`egress_domain::lookups`]) hands out, each lookup in a task of
+//! its own, and tells every policy what came of its hosts.
 
 mod cache;
+mod servers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -8,70 +10,73 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use egress_domain::answer::{Families, LookupFailure, Resolution};
+use egress_domain::answer::{Families, Family, LookupFailure, Resolution};
 use egress_domain::fqdn::Fqdn;
 use egress_domain::lookups::{
-    Answered, Config, Delivery, Dispatch, Effects, LookupId, Lookups, ServerId, Stats, SubscriberId,
+    Answered, Config, Delivery, Dispatch, Effects, Ended, LookupId, Lookups, Stats, SubscriberId,
 };
 use egress_domain::time::Instant;
 use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::cache::AnswerCache;
+use self::servers::Servers;
 use crate::clock::Clock;
-use crate::dns::hickory::Hickory;
 use crate::dns::servers::{DnsServers, Server};
-use crate::dns::{DnsAnswer, Lookup as _};
+use crate::dns::DnsAnswer;
 use crate::telemetry::metrics::resolver::ResolverMetrics;
-use cache::AnswerCache;
 
 /// Address of the resolver.
 pub type ResolverRef = ActorRef<ResolverMsg>;
 
-/// Takes what lookups say; called from the resolver, so it must not wait.
+/// Takes what came of a host; called from the resolver, so it must not wait.
 pub type Sink = Arc<dyn Fn(Resolution) + Send + Sync>;
 
-/// Queries that may go out at once after a quiet time: the normal lane's worth.
-const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(63);
-/// Longest sleep without anything due; a lost wake-up heals within it.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Queries that may be sent at once after a pause; with fewer the timer's grain of a millisecond would cost throughput.
+const BURST: NonZeroU32 = NonZeroU32::new(64).unwrap();
+/// No lookup takes longer: two attempts over UDP of two seconds each, and as much again over TCP after truncation.
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(8);
 
 /// The actor; all it has is in its state.
 pub struct Resolver;
 
 /// What the resolver takes.
 pub enum ResolverMsg {
-    /// Keep exactly these hosts looked up for this subscriber; what is known of new ones is told at once.
+    /// Look these hosts up until further notice, in place of those asked for before. The sink is told at once what is
+    /// known of hosts that are new to this subscriber.
     Subscribe {
-        /// Who; a number that is never used again.
+        /// Who asks.
         subscriber: u64,
-        /// Whose turn it is served in.
+        /// Its namespace: namespaces are served in turn.
         namespace: Arc<str>,
-        /// All hosts wanted.
+        /// All hosts that it wants looked up.
         hosts: Vec<Fqdn>,
-        /// Longest time between two lookups.
+        /// Longest time between two lookups of a host.
         refresh: Duration,
-        /// Where resolutions go.
+        /// Who is told.
         sink: Sink,
     },
-    /// Forget a subscriber.
+    /// Forget this subscriber.
     Unsubscribe {
-        /// Who.
+        /// Who asked.
         subscriber: u64,
     },
-    /// The ready endpoints of the DNS Service changed (`--dns-servers cluster`).
+    /// The ready endpoints of the DNS Service are now these; of no interest unless the servers are those of the cluster.
     SetServers(Vec<SocketAddr>),
+    /// The families to look up are now these.
+    SetFamilies(Families),
     /// From the resolver's own tasks: a lookup ended.
     Completed {
         /// Which.
         id: LookupId,
         /// What came of it.
         result: Result<DnsAnswer, LookupFailure>,
-        /// Time from sending it; none where the cache answered.
-        took: Option<Duration>,
+        /// Time from sending it.
+        took: Duration,
     },
     /// From the resolver's own timer; dropped when a newer timer was set since.
     Wake {
@@ -86,9 +91,9 @@ pub enum ResolverMsg {
 pub struct ResolverArgs {
     /// `--dns-servers`.
     pub servers: DnsServers,
-    /// Ready endpoints of the DNS Service, for `cluster`.
+    /// Ready endpoints of the DNS Service, as far as they are known.
     pub endpoints: Vec<SocketAddr>,
-    /// Families that are looked up.
+    /// Families to look up.
     pub families: Families,
     /// `--min-refresh-seconds`.
     pub min_refresh: Duration,
@@ -103,40 +108,52 @@ pub struct ResolverArgs {
 /// State of the resolver.
 pub struct ResolverState {
     lookups: Lookups,
-    servers: DnsServers,
-    clients: BTreeMap<ServerId, (Server, Hickory)>,
-    next_server: u32,
+    servers: Servers,
     sinks: HashMap<SubscriberId, Sink>,
-    flights: HashMap<LookupId, Flight>,
+    in_flight: HashMap<LookupId, InFlight>,
     cache: AnswerCache,
     limiter: DefaultDirectRateLimiter,
+    limiter_clock: DefaultClock,
     clock: Clock,
     metrics: ResolverMetrics,
-    timer: Option<(Instant, JoinHandle<Result<(), ractor::MessagingErr<ResolverMsg>>>)>,
+    /// As last told to the metrics.
+    told: Stats,
+    timer: Option<Timer>,
     generation: u64,
 }
 
-/// A lookup under way; dropping it ends the task.
-struct Flight {
-    dispatch: Dispatch,
-    _task: Option<AbortOnDropHandle<()>>,
+/// A lookup under way; dropping it ends its task, also when the resolver panics.
+struct InFlight {
+    server: Server,
+    host: Fqdn,
+    family: Family,
+    _task: AbortOnDropHandle<()>,
+}
+
+struct Timer {
+    at: Instant,
+    task: JoinHandle<Result<(), ractor::MessagingErr<ResolverMsg>>>,
 }
 
 /// What `/debug/state` tells of the resolver.
 #[derive(Clone, Debug, Serialize)]
 pub struct ResolverSnapshot {
-    /// Names with a subscriber.
+    /// Each server that is asked, and whether it answers.
+    pub servers: BTreeMap<String, &'static str>,
+    /// Whether resolv.conf stands in for the DNS Service.
+    pub fallback_to_resolv_conf: bool,
+    /// Names that are looked up.
     pub names: usize,
     /// Subscribers.
     pub subscribers: usize,
-    /// Lookups in flight, by lane.
+    /// Lookups without a result, by lane.
     pub in_flight: BTreeMap<&'static str, usize>,
-    /// Lookups that are due and wait.
+    /// Lookups that are due and wait for a lane.
     pub queued: usize,
     /// Lookups that wait for their server to come back.
     pub parked: usize,
-    /// Servers that are asked, and whether each is down.
-    pub servers: Vec<(String, bool)>,
+    /// Lookups that ended, by outcome, since the start.
+    pub ended: BTreeMap<&'static str, u64>,
 }
 
 impl Actor for Resolver {
@@ -144,24 +161,25 @@ impl Actor for Resolver {
     type State = ResolverState;
     type Arguments = ResolverArgs;
 
-    async fn pre_start(&self, myself: ResolverRef, args: ResolverArgs) -> Result<ResolverState, ActorProcessingErr> {
+    async fn pre_start(&self, _: ResolverRef, args: ResolverArgs) -> Result<ResolverState, ActorProcessingErr> {
         let ResolverArgs { servers, endpoints, families, min_refresh, queries_per_second, clock, metrics } = args;
+        let config = Config { families, min_refresh, ..Config::default() };
         let mut state = ResolverState {
-            lookups: Lookups::new(Config { families, min_refresh, ..Config::default() }),
-            servers,
-            clients: BTreeMap::new(),
-            next_server: 0,
+            lookups: Lookups::new(config),
+            servers: Servers::new(servers),
             sinks: HashMap::new(),
-            flights: HashMap::new(),
+            in_flight: HashMap::new(),
             cache: AnswerCache::new(),
-            limiter: DefaultDirectRateLimiter::direct(Quota::per_second(queries_per_second).allow_burst(BURST)),
+            limiter: RateLimiter::direct(Quota::per_second(queries_per_second).allow_burst(BURST)),
+            limiter_clock: DefaultClock::default(),
             clock,
             metrics,
+            told: Stats::default(),
             timer: None,
             generation: 0,
         };
         state.set_servers(&endpoints);
-        state.advance(&myself);
+        state.tell_metrics();
         Ok(state)
     }
 
@@ -173,157 +191,199 @@ impl Actor for Resolver {
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             ResolverMsg::Subscribe { subscriber, namespace, hosts, refresh, sink } => {
-                let now = state.clock.now().instant;
-                let known = state.lookups.subscribe(now, SubscriberId(subscriber), namespace, &hosts, refresh);
-                known.into_iter().for_each(|resolution| sink(resolution));
-                state.sinks.insert(SubscriberId(subscriber), sink);
+                state.subscribe(SubscriberId(subscriber), namespace, &hosts, refresh, sink);
             }
             ResolverMsg::Unsubscribe { subscriber } => {
                 state.lookups.unsubscribe(SubscriberId(subscriber));
                 state.sinks.remove(&SubscriberId(subscriber));
             }
             ResolverMsg::SetServers(endpoints) => state.set_servers(&endpoints),
-            ResolverMsg::Completed { id, result, took } => state.completed(id, result, took),
-            ResolverMsg::Wake { generation } if generation != state.generation => return Ok(()),
-            ResolverMsg::Wake { .. } => state.timer = None,
-            ResolverMsg::Snapshot(reply) => {
-                drop(reply.send(state.snapshot()));
-                return Ok(());
+            ResolverMsg::SetFamilies(families) => {
+                let effects = state.lookups.set_families(state.now(), families);
+                state.perform(effects);
             }
+            ResolverMsg::Completed { id, result, took } => state.completed(id, result, took),
+            ResolverMsg::Wake { generation } if generation == state.generation => state.timer = None,
+            ResolverMsg::Wake { .. } => return Ok(()),
+            ResolverMsg::Snapshot(reply) => drop(reply.send(state.snapshot())),
         }
-        state.advance(&myself);
+        state.send_what_is_due(&myself);
+        state.tell_metrics();
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ResolverRef, state: &mut ResolverState) -> Result<(), ActorProcessingErr> {
+        state.clear_timer();
         Ok(())
     }
 }
 
 impl ResolverState {
-    /// Sends what is due, as far as lanes and the query rate allow, and sets the timer for the rest.
-    fn advance(&mut self, myself: &ResolverRef) {
-        let now = self.clock.now().instant;
-        let overdue = self.lookups.overdue(now);
-        self.perform(overdue);
-        let limited = self.dispatch(myself, now);
-        let due = self.lookups.next_wake(now).unwrap_or(now + LONGEST_SLEEP).min(now + LONGEST_SLEEP);
-        self.arm(myself, now, limited.map_or(due, |wait| now + wait));
-        self.tell_metrics();
+    fn now(&self) -> Instant {
+        self.clock.now().instant
     }
 
-    /// Gives how long to wait when the query rate is used up.
-    fn dispatch(&mut self, myself: &ResolverRef, now: Instant) -> Option<Duration> {
-        while self.lookups.ready(now) {
-            if let Err(until) = self.limiter.check() {
-                return Some(until.wait_time_from(DefaultClock::default().now()).max(Duration::from_millis(1)));
-            }
-            // `ready` may promise what `next` then takes back; the permit is lost, and that is rare.
-            let dispatch = self.lookups.next(now)?;
-            self.send(myself, dispatch);
+    fn subscribe(&mut self, id: SubscriberId, namespace: Arc<str>, hosts: &[Fqdn], refresh: Duration, sink: Sink) {
+        let known = self.lookups.subscribe(self.now(), id, namespace, hosts, refresh);
+        for resolution in known {
+            sink(resolution);
         }
-        None
+        self.sinks.insert(id, sink);
     }
 
-    fn send(&mut self, myself: &ResolverRef, dispatch: Dispatch) {
-        let id = dispatch.id;
-        let Some((server, client)) = self.clients.get(&dispatch.server) else { return };
-        // A first lookup may be served from what another policy asked for a moment ago; a due refresh may not.
-        let cached = if dispatch.refresh { None } else { self.cache.get(*server, &dispatch.host, dispatch.family) };
-        if let Some(answer) = cached {
-            drop(myself.cast(ResolverMsg::Completed { id, result: Ok(answer), took: None }));
-            self.flights.insert(id, Flight { dispatch, _task: None });
-            return;
-        }
-        let (lookup, actor) = (client.lookup(&dispatch.host, dispatch.family), myself.clone());
-        let task = tokio::spawn(async move {
-            let sent = tokio::time::Instant::now();
-            let result = lookup.await;
-            drop(actor.cast(ResolverMsg::Completed { id, result, took: Some(sent.elapsed()) }));
-        });
-        self.flights.insert(id, Flight { dispatch, _task: Some(AbortOnDropHandle::new(task)) });
-    }
-
-    fn completed(&mut self, id: LookupId, result: Result<DnsAnswer, LookupFailure>, took: Option<Duration>) {
-        let Some(Flight { dispatch, .. }) = self.flights.remove(&id) else { return };
-        let now = self.clock.now().instant;
-        if let Some(took) = took {
-            self.metrics.completed(dispatch.family, &result, took);
-            if let (Ok(answer), Some((server, _))) = (&result, self.clients.get(&dispatch.server)) {
-                self.cache.insert(*server, &dispatch.host, dispatch.family, answer);
-            }
-        }
-        let result = result.map(|answer| Answered {
-            kind: answer.kind,
-            addresses: answer.addresses,
-            valid_until: now + answer.valid_for,
-        });
-        let delivery = self.lookups.complete(now, id, result, rand::random());
-        self.deliver(delivery);
+    fn set_servers(&mut self, endpoints: &[SocketAddr]) {
+        let present = self.servers.set(endpoints);
+        self.metrics.fallback(self.servers.falls_back());
+        let effects = self.lookups.set_servers(self.now(), &present);
+        self.perform(effects);
     }
 
     fn perform(&mut self, effects: Effects) {
         for id in effects.cancel {
-            self.flights.remove(&id);
-        }
-        self.deliver(effects.deliveries);
-    }
-
-    fn deliver(&self, deliveries: impl IntoIterator<Item = Delivery>) {
-        for Delivery { resolution, subscribers } in deliveries {
-            for sink in subscribers.iter().filter_map(|subscriber| self.sinks.get(subscriber)) {
-                sink(resolution.clone());
+            if let Some(lookup) = self.in_flight.remove(&id) {
+                self.metrics.ended(lookup.family, Ended::GivenUp);
             }
+        }
+        for delivery in effects.deliveries {
+            self.deliver(delivery);
         }
     }
 
-    /// Makes one client per upstream; one that stays keeps its client and its number.
-    fn set_servers(&mut self, endpoints: &[SocketAddr]) {
-        self.metrics.fell_back(self.servers.falls_back(endpoints));
-        let mut old = std::mem::take(&mut self.clients);
-        for server in self.servers.present(endpoints) {
-            let known = old.iter().find(|(_, (known, _))| *known == server).map(|(id, _)| *id);
-            if let Some((id, client)) = known.and_then(|id| old.remove_entry(&id)) {
-                self.clients.insert(id, client);
-                continue;
-            }
-            match Hickory::new(server) {
-                Ok(client) => {
-                    self.clients.insert(ServerId(self.next_server), (server, client));
-                    self.next_server += 1;
-                }
-                Err(error) => tracing::error!(%server, %error, "a DNS server cannot be asked"),
-            }
+    fn deliver(&self, delivery: Delivery) {
+        let Delivery { resolution, subscribers } = delivery;
+        for sink in subscribers.iter().filter_map(|subscriber| self.sinks.get(subscriber)) {
+            sink(resolution.clone());
         }
-        let list: Vec<ServerId> = self.clients.keys().copied().collect();
-        let effects = self.lookups.set_servers(self.clock.now().instant, &list);
+    }
+
+    fn send_what_is_due(&mut self, myself: &ResolverRef) {
+        let effects = self.lookups.overdue(self.now());
         self.perform(effects);
+        let mut limited = None;
+        while self.lookups.ready(self.now()) {
+            if let Err(not_until) = self.limiter.check() {
+                limited = Some(not_until.wait_time_from(self.limiter_clock.now()));
+                break;
+            }
+            let Some(dispatch) = self.lookups.next(self.now()) else { break };
+            self.send(myself, dispatch);
+        }
+        self.arm(myself, limited);
     }
 
-    fn arm(&mut self, myself: &ResolverRef, now: Instant, at: Instant) {
-        if self.timer.as_ref().is_some_and(|(set, _)| *set <= at) {
+    fn send(&mut self, myself: &ResolverRef, dispatch: Dispatch) {
+        let Dispatch { id, server, host, family, refresh, .. } = dispatch;
+        let Some((server, lookup)) = self.servers.get(server) else {
+            // Cannot be: a server that left is handed out no more.
+            return self.complete(id, Err(LookupFailure::Unreachable));
+        };
+        let cached = if refresh { None } else { self.cache.get(server, &host, family) };
+        if let Some(answer) = cached {
+            self.metrics.cache_hits.inc();
+            return self.complete(id, Ok(answer));
+        }
+        let future = lookup.lookup(&host, family);
+        let answer = Answer { resolver: myself.clone(), id, sent: tokio::time::Instant::now(), result: None };
+        let task = tokio::spawn(async move {
+            let result = tokio::time::timeout(LOOKUP_DEADLINE, future).await;
+            answer.is(result.unwrap_or(Err(LookupFailure::Timeout)));
+        });
+        self.in_flight.insert(id, InFlight { server, host, family, _task: AbortOnDropHandle::new(task) });
+    }
+
+    fn completed(&mut self, id: LookupId, result: Result<DnsAnswer, LookupFailure>, took: Duration) {
+        // A lookup that was cancelled is of no interest.
+        let Some(InFlight { server, host, family, .. }) = self.in_flight.remove(&id) else { return };
+        let now = self.now();
+        let result = result.map(|answer| {
+            let DnsAnswer { kind, addresses, valid_for } = answer;
+            let answer = Answered { kind, addresses, valid_until: now + valid_for };
+            self.cache.insert(server, host.clone(), family, answer.clone(), valid_for);
+            answer
+        });
+        self.metrics.ended(family, Ended::of(&result));
+        self.metrics.seconds.observe(took.as_secs_f64());
+        if let Err(failure) = &result {
+            tracing::debug!(%host, ?family, %server, %failure, "a lookup failed");
+        }
+        self.complete(id, result);
+    }
+
+    fn complete(&mut self, id: LookupId, result: Result<Answered, LookupFailure>) {
+        if let Some(delivery) = self.lookups.complete(self.now(), id, result, rand::random()) {
+            self.deliver(delivery);
+        }
+    }
+
+    /// Sets the timer for the moment at which something is due by itself, or permitted again.
+    fn arm(&mut self, myself: &ResolverRef, limited: Option<Duration>) {
+        let now = self.now();
+        let wake = limited.map(|wait| now + wait).or_else(|| self.lookups.next_wake(now));
+        let Some(at) = wake else { return };
+        // A timer that rings too early sets the right one.
+        if self.timer.as_ref().is_some_and(|timer| timer.at <= at) {
             return;
         }
-        if let Some((_, task)) = self.timer.take() {
-            task.abort();
-        }
+        self.clear_timer();
         self.generation += 1;
         let generation = self.generation;
+        // One millisecond is the clock's grain: never ring before the moment, never spin on it.
         let wait = at.since(now).max(Duration::from_millis(1));
         let task = myself.send_after(wait, move || ResolverMsg::Wake { generation });
-        self.timer = Some((at, task));
+        self.timer = Some(Timer { at, task });
     }
 
-    fn tell_metrics(&self) {
-        self.metrics.present(&self.lookups.stats());
+    fn clear_timer(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            timer.task.abort();
+        }
+    }
+
+    fn tell_metrics(&mut self) {
+        let stats = self.lookups.stats();
+        if stats != self.told {
+            self.metrics.gauges(&stats);
+            self.told = stats;
+            let lookups = &self.lookups;
+            self.servers.log_changes(|server| lookups.is_down(server));
+        }
     }
 
     fn snapshot(&self) -> ResolverSnapshot {
         let Stats { names, subscribers, normal, slow, probes, queued, parked, .. } = self.lookups.stats();
-        let servers = self.clients.iter().map(|(id, (server, _))| (server.to_string(), self.lookups.is_down(*id)));
+        let health = |down| if down { "down" } else { "up" };
+        let servers = self.servers.iter().map(|(id, server)| (server.to_string(), health(self.lookups.is_down(id))));
         ResolverSnapshot {
+            servers: servers.collect(),
+            fallback_to_resolv_conf: self.servers.falls_back(),
             names,
             subscribers,
-            in_flight: BTreeMap::from([("normal", normal), ("slow", slow), ("probe", probes)]),
+            in_flight: [("normal", normal), ("slow", slow), ("probe", probes)].into(),
             queued,
             parked,
-            servers: servers.collect(),
+            ended: self.lookups.ended().map(|(ended, count)| (ended.as_str(), count)).collect(),
         }
+    }
+}
+
+/// Tells the resolver the end of a lookup, also when its task panics: no place in a lane is ever lost.
+struct Answer {
+    resolver: ResolverRef,
+    id: LookupId,
+    sent: tokio::time::Instant,
+    result: Option<Result<DnsAnswer, LookupFailure>>,
+}
+
+impl Answer {
+    fn is(mut self, result: Result<DnsAnswer, LookupFailure>) {
+        self.result = Some(result);
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let result = self.result.take().unwrap_or(Err(LookupFailure::BadAnswer));
+        // A resolver that has ended wants no answers.
+        drop(self.resolver.cast(ResolverMsg::Completed { id: self.id, result, took: self.sent.elapsed() }));
     }
 }

@@ -1,11 +1,12 @@
 //! Flags of every command that reads policies: how their hosts get addresses, what stands for what they leave out.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use egress_domain::cluster::dns_egress::DnsEgress;
 use egress_domain::cluster::facts::{ClusterFacts, ClusterFlags, cluster};
 use egress_domain::cluster::families::IpFamilies;
@@ -15,7 +16,9 @@ use egress_domain::ports::PortSet;
 use egress_domain::settings::Settings;
 use ipnet::IpNet;
 
+use super::run::DefaultDeny;
 use super::values::{ports, seconds};
+use crate::dns::servers::DnsServers;
 use crate::files::hosts::HostAddresses;
 use crate::files::load::Sources;
 use crate::files::session::{DnsOptions, Options};
@@ -40,6 +43,15 @@ pub struct SourceArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "DNS")]
 pub struct SourceDnsArgs {
+    /// DNS servers to ask: `system` (resolv.conf), or a list like 10.0.0.10,[2001:db8::53]:5353 (each asked, answers
+    /// united). Asked only for hosts without given addresses.
+    #[arg(long, value_name = "SERVERS", default_value = "system", env = "EGRESS_DNS_SERVERS")]
+    pub dns_servers: DnsServers,
+
+    /// Queries per second, all servers together.
+    #[arg(long, value_name = "N", default_value = "2000", env = "EGRESS_DNS_QUERIES_PER_SECOND")]
+    pub dns_queries_per_second: NonZeroU32,
+
     /// How long the hosts' first answers are waited for.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds, env = "EGRESS_FIRST_SIGHT_DEADLINE_SECONDS")]
     pub first_sight_deadline_seconds: Duration,
@@ -109,15 +121,6 @@ pub struct SourcePolicyArgs {
     pub default_deny: DefaultDeny,
 }
 
-/// Whether namespaces get a default deny.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DefaultDeny {
-    /// Every namespace with an enforcing policy.
-    Always,
-    /// None; somebody else closes them.
-    Off,
-}
-
 impl SourceArgs {
     /// These files, and the given hosts.
     pub fn sources(&self, paths: Vec<PathBuf>) -> Sources {
@@ -145,6 +148,7 @@ impl SourceArgs {
     /// When a flag needs a cluster.
     pub fn options(&self) -> Result<Options> {
         let Self { dns, policy, .. } = self;
+        ensure!(dns.dns_servers != DnsServers::Cluster, "--dns-servers cluster needs a cluster: use system, or a list");
         ensure!(dns.dns_egress != DnsEgress::Auto, "--dns-egress auto needs a cluster: use seed, or a list");
         let flags = ClusterFlags {
             dns_egress: dns.dns_egress.clone(),
@@ -157,7 +161,11 @@ impl SourceArgs {
             context: Context { settings: Arc::new(self.settings()), cluster: Arc::new(cluster) },
             default_deny: policy.default_deny == DefaultDeny::Always,
             protected: policy.protected_namespaces.clone(),
-            dns: DnsOptions { min_refresh: dns.min_refresh_seconds },
+            dns: DnsOptions {
+                servers: dns.dns_servers.clone(),
+                min_refresh: dns.min_refresh_seconds,
+                queries_per_second: dns.dns_queries_per_second,
+            },
         })
     }
 }

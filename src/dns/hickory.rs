@@ -9,9 +9,7 @@ use egress_domain::lookups::NEGATIVE_TTL;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup as Records;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
@@ -133,5 +131,36 @@ fn of_code(code: ResponseCode) -> LookupFailure {
         ResponseCode::ServFail => LookupFailure::ServFail,
         ResponseCode::Refused => LookupFailure::Refused,
         _ => LookupFailure::BadAnswer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_of_this_machine_and_nothing_remembered_takes_part() {
+        let server = Server::Address("192.0.2.53:5353".parse().unwrap());
+        let hickory = Hickory::new(server).unwrap();
+        let options = hickory.resolver.options();
+        assert_eq!((options.use_hosts_file, options.cache_size), (ResolveHosts::Never, 0));
+        assert_eq!((options.timeout, options.attempts), (ATTEMPT_TIMEOUT, RETRIES));
+    }
+
+    #[track_caller]
+    fn check(error: impl Into<NetError>, expected: LookupFailure) {
+        let error = error.into();
+        assert_eq!(failure(&error), expected, "{error}");
+    }
+
+    #[test]
+    fn every_error_has_its_reason() {
+        check(DnsError::ResponseCode(ResponseCode::ServFail), LookupFailure::ServFail);
+        check(DnsError::ResponseCode(ResponseCode::Refused), LookupFailure::Refused);
+        check(DnsError::ResponseCode(ResponseCode::FormErr), LookupFailure::BadAnswer);
+        check(NetError::Timeout, LookupFailure::Timeout);
+        check(NetError::Truncated, LookupFailure::BadAnswer);
+        check(NetError::NoConnections, LookupFailure::Unreachable);
+        check(std::io::Error::from(std::io::ErrorKind::ConnectionRefused), LookupFailure::Unreachable);
     }
 }

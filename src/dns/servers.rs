@@ -30,7 +30,9 @@ pub enum DnsServersError {
     #[error("a server is missing: give `system`, `cluster`, or addresses like 10.0.0.10,[2001:db8::53]:5353")]
     Empty,
     /// Neither a word that is known nor an address.
-    #[error("{0:?} is neither `system` nor `cluster` nor an address like 10.0.0.10, 10.0.0.10:5353 or [2001:db8::53]:5353")]
+    #[error(
+        "{0:?} is neither `system` nor `cluster` nor an address like 10.0.0.10, 10.0.0.10:5353 or [2001:db8::53]:5353"
+    )]
     NoAddress(String),
     /// `system` or `cluster` in a list.
     #[error("{0:?} stands alone: it cannot be mixed with addresses")]

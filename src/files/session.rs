@@ -65,10 +65,11 @@ pub struct Session {
 impl Session {
     /// A session without policies.
     pub fn new(options: Options) -> Self {
-        let lookups = Lookups::new(options.dns.clone());
+        let clock = Clock::start();
+        let lookups = Lookups::new(options.dns.clone(), options.context.cluster.families, clock.clone());
         Self {
             options,
-            clock: Clock::start(),
+            clock,
             entries: BTreeMap::new(),
             protected: Vec::new(),
             given: GivenHosts::default(),

@@ -143,7 +143,8 @@ impl Machine {
     }
 
     fn updated(&self) -> Effect {
-        let explicit = self.policy.blocks.iter().map(|(_, block)| block.net.to_string());
+        let text = |net: ipnet::IpNet| if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() };
+        let explicit = self.policy.blocks.iter().map(|(_, block)| text(block.net));
         let learned = self.book.iter().map(|(_, address, _)| address.to_string());
         let ips: BTreeSet<String> = explicit.chain(learned).collect();
         let namespaces: BTreeSet<String> = self.policy.namespaces.iter().map(|peer| peer.name.clone()).collect();

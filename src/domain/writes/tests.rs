@@ -70,7 +70,7 @@ fn a_better_lane_lifts_a_pending_write() {
     queue.put(START, object("a", "web"), Lane::Checkpoint, 1);
     queue.put(START, object("b", "web"), Lane::Added, 2);
     queue.put(START, object("a", "web"), Lane::Spec, 3);
-    assert_eq!(queue.stats().pending[&Lane::Checkpoint], 0);
+    assert_eq!((queue.stats().pending[&Lane::Checkpoint], queue.stats().coalesced), (0, 1));
     check(&mut queue, START, &[3, 2]);
 }
 
@@ -139,6 +139,21 @@ fn a_newer_write_takes_over_the_back_off_and_the_lane_of_the_failed_one() {
 }
 
 #[test]
+fn the_back_off_of_an_object_starts_anew_after_a_success() {
+    let mut queue = queue();
+    queue.put(START, object("a", "web"), Lane::Spec, 1);
+    let sent = queue.pop(START).unwrap();
+    fail(&mut queue, START, &sent, TransientKind::ServerError);
+    let now = START + FIRST_BACKOFF;
+    let sent = queue.pop(now).unwrap();
+    queue.put(now, object("a", "web"), Lane::Spec, 2);
+    assert_eq!(answer(&mut queue, now, &sent, Ok(())), Some(1));
+    let sent = queue.pop(now).unwrap();
+    fail(&mut queue, now, &sent, TransientKind::ServerError);
+    assert_eq!(queue.next_wake(now), Some(now + FIRST_BACKOFF));
+}
+
+#[test]
 fn a_withdrawn_write_is_not_sent_nor_sent_again() {
     let mut queue = queue();
     queue.put(START, object("a", "web"), Lane::Spec, 1);
@@ -193,6 +208,17 @@ fn retry_after_of_a_429_holds_the_whole_queue() {
 }
 
 #[test]
+fn a_shorter_retry_after_does_not_cut_a_longer_one_short() {
+    let mut queue = queue();
+    fill(&mut queue, 2, Lane::Spec);
+    for (sent, seconds) in pop_all(&mut queue, START).iter().zip([5, 1]) {
+        let throttled = Transient { kind: TransientKind::Throttled, retry_after: Some(SECOND * seconds) };
+        assert_eq!(answer(&mut queue, START, sent, Err(throttled)), None);
+    }
+    assert_eq!(queue.next_wake(START), Some(START + SECOND * 5));
+}
+
+#[test]
 fn retry_after_of_another_failure_holds_only_its_object_and_never_for_longer_than_a_minute() {
     let mut queue = queue();
     fill(&mut queue, 2, Lane::Spec);
@@ -233,8 +259,26 @@ fn a_probe_without_answer_does_not_stop_the_probing() {
     let sent = queue.pop(START).unwrap();
     fail(&mut queue, START, &sent, TransientKind::Unreachable);
     let first = queue.next_wake(START).unwrap();
-    assert_eq!(pop_all(&mut queue, first).len(), 1);
+    let probes = pop_all(&mut queue, first);
+    assert_eq!(probes.len(), 1);
     assert_eq!(queue.next_wake(first), Some(first + PROBE_INTERVAL));
+    fail(&mut queue, first, &probes[0], TransientKind::Timeout);
+    assert!(queue.stats().unreachable, "a time-out is no sign of life");
+}
+
+#[test]
+fn an_absent_server_does_not_count_against_the_object() {
+    let mut queue = queue();
+    fill(&mut queue, 1, Lane::Spec);
+    let mut now = START;
+    for _ in 0..5 {
+        let sent = queue.pop(now).unwrap();
+        fail(&mut queue, now, &sent, TransientKind::Unreachable);
+        now = queue.next_wake(now).unwrap();
+    }
+    let sent = queue.pop(now).unwrap();
+    fail(&mut queue, now, &sent, TransientKind::ServerError);
+    assert_eq!(queue.next_wake(now), Some(now + FIRST_BACKOFF));
 }
 
 #[test]
@@ -250,21 +294,43 @@ fn the_budget_bounds_the_rate_and_is_shared_by_the_namespaces() {
     check(&mut queue, START + SECOND * 2 / 10, &[1]);
 }
 
+/// Sends forty writes while as many new ones of lane Spec come in; gives the slots of those numbered from 1,000.
+fn slots_of_the_aged(queue: &mut Queue, now: Instant) -> Vec<(usize, u32)> {
+    let order = (0..40).map(|n| {
+        queue.put(now, object("a", &format!("policy-{n}")), Lane::Spec, n);
+        let sent = queue.pop(now).unwrap();
+        answer(queue, now, &sent, Ok(())).unwrap()
+    });
+    order.enumerate().filter(|(_, payload)| *payload >= 1_000).collect()
+}
+
 #[test]
-fn an_aged_write_gets_one_slot_in_sixteen() {
+fn an_aged_write_gets_one_slot_in_sixteen_the_longest_waiting_lane_first() {
     let mut queue = queue();
     queue.put(START, object("a", "status"), Lane::Status, 1_000);
-    queue.put(START, object("b", "status"), Lane::Status, 1_001);
+    queue.put(START + SECOND, object("b", "expired"), Lane::Expired, 1_001);
+    assert_eq!(slots_of_the_aged(&mut queue, START + SECOND + AGED_AFTER), [(15, 1_000), (31, 1_001)]);
+}
+
+#[test]
+fn an_aged_backlog_of_the_first_lane_does_not_take_the_slot_of_the_lower_ones() {
+    let mut queue = queue();
+    fill(&mut queue, 100, Lane::Spec);
+    queue.put(START + SECOND, object("a", "status"), Lane::Status, 1_000);
+    assert_eq!(slots_of_the_aged(&mut queue, START + SECOND + AGED_AFTER), [(15, 1_000)]);
+}
+
+#[test]
+fn a_replaced_or_repeated_write_ages_from_its_first_put() {
+    let mut queue = queue();
+    queue.put(START, object("a", "status"), Lane::Status, 1);
+    let sent = queue.pop(START).unwrap();
     let later = START + AGED_AFTER;
-    let order: Vec<u32> = (0..40)
-        .map(|n| {
-            queue.put(later, object("a", &format!("policy-{n}")), Lane::Spec, n);
-            let sent = queue.pop(later).unwrap();
-            answer(&mut queue, later, &sent, Ok(())).unwrap()
-        })
-        .collect();
-    let slots: Vec<usize> = (0..40).filter(|slot| order[*slot] >= 1_000).collect();
-    assert_eq!(slots, [15, 31]);
+    queue.put(later, object("a", "status"), Lane::Status, 2);
+    fail(&mut queue, later, &sent, TransientKind::ServerError);
+    queue.put(later, object("a", "status"), Lane::Status, 1_000);
+    // Its first attempt took one of the sixteen slots.
+    assert_eq!(slots_of_the_aged(&mut queue, later + FIRST_BACKOFF), [(14, 1_000)]);
 }
 
 #[test]
@@ -292,4 +358,19 @@ fn of_too_many_events_the_oldest_go() {
     fail(&mut queue, START, &sent, TransientKind::ServerError);
     assert_eq!(queue.stats().dropped_events, 3);
     assert_eq!(queue.pop(START).unwrap().payload, 3);
+}
+
+#[test]
+fn a_withdrawn_event_counts_no_more_and_a_dropped_one_is_forgotten() {
+    let mut queue = queue();
+    queue.put(START, event(0), Lane::Status, 0);
+    queue.withdraw(&event(0));
+    for n in 1..=u64::try_from(MAX_PENDING_EVENTS).unwrap() {
+        queue.put(START, event(n), Lane::Status, 0);
+    }
+    assert_eq!(queue.stats().dropped_events, 0);
+    queue.put(START, event(0), Lane::Status, 0);
+    assert_eq!(queue.stats().dropped_events, 1);
+    check(&mut queue, START, &vec![0; MAX_PENDING_EVENTS]);
+    assert!(queue.is_idle());
 }
