@@ -9,6 +9,7 @@ use egress_domain::policy::ValidatedPolicy;
 use egress_domain::settings::Settings;
 use egress_testbed::{ControlPlane, eventually};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::client::Body;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DeserializeGuard;
 use kube::{Api, Client};
@@ -74,8 +75,19 @@ fn one(destination: Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_definition_is_served_without_warnings() -> Result<()> {
+async fn the_definition_is_taken_without_a_warning_and_served() -> Result<()> {
     let control_plane = served().await;
+    let generated: Value = serde_saphyr::from_str(&crd::yaml()?)?;
+    let dry_run = PatchParams { dry_run: true, ..PatchParams::apply("test").force() };
+    let request = kube::core::Request::new("/apis/apiextensions.k8s.io/v1/customresourcedefinitions").patch(
+        "egresspolicies.platform.example.com",
+        &dry_run,
+        &Patch::Apply(&generated),
+    )?;
+    let answer = control_plane.client().send(request.map(Body::from)).await?;
+    assert!(answer.status().is_success(), "{answer:?}");
+    assert_eq!(answer.headers().get("warning"), None);
+
     let definitions = Api::<CustomResourceDefinition>::all(control_plane.client());
     let definition = definitions.get("egresspolicies.platform.example.com").await?;
     let conditions = definition.status.and_then(|status| status.conditions).unwrap_or_default();
@@ -217,8 +229,8 @@ fn loosened() -> Result<String> {
 }
 
 /// What the Python operator's cluster may hold: each breaks a rule of today.
-fn old_specs() -> Vec<(&'static str, Value)> {
-    vec![
+fn old_specs() -> Vec<(String, Value)> {
+    let named = [
         ("two-kinds", one(json!({"hostname": "a.example", "ip": "192.0.2.1"}))),
         ("no-kind", one(json!({}))),
         ("bad-ip", json!({"destinations": [{"ip": "300.1.1.1"}, {"ip": "192.0.2.1"}]})),
@@ -227,7 +239,10 @@ fn old_specs() -> Vec<(&'static str, Value)> {
         ("zero-refresh", json!({"refreshIntervalSeconds": 0, "namespaces": ["a"]})),
         ("duplicates", json!({"namespaces": ["a", "a"], "destinations": [{"ip": "192.0.2.1"}, {"ip": "192.0.2.1"}]})),
         ("nulls", json!({"destinations": null, "namespaces": null})),
-    ]
+    ];
+    // The rule at the root, which every update of the object concerns.
+    let too_long = ("a".repeat(247), json!({"namespaces": ["a"]}));
+    named.map(|(name, spec)| (name.to_owned(), spec)).into_iter().chain([too_long]).collect()
 }
 
 #[tokio::test]
@@ -238,7 +253,7 @@ async fn objects_from_before_the_rules_still_take_a_status_and_decode() -> Resul
     let client = control_plane.client();
     let untyped = Api::<DynamicObject>::namespaced_with(client.clone(), "default", &resource());
     for (name, spec) in old_specs() {
-        create(client.clone(), &policy(name, spec)).await.with_context(|| format!("storing {name}"))?;
+        create(client.clone(), &policy(&name, spec)).await.with_context(|| format!("storing {name}"))?;
     }
     create(client.clone(), &policy("undecodable", one(json!({"ip": 8})))).await?;
     control_plane.apply_crd(&crd::yaml()?).await?;
@@ -254,7 +269,7 @@ async fn objects_from_before_the_rules_still_take_a_status_and_decode() -> Resul
             "status": {"observedGeneration": 1, "conditions": [{"type": "Accepted", "status": "False", "reason": "PartlyInvalid",
                 "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}]}});
         let apply = PatchParams::apply("egress-controller").force();
-        let applied = untyped.patch_status(name, &apply, &Patch::Apply(&status)).await;
+        let applied = untyped.patch_status(&name, &apply, &Patch::Apply(&status)).await;
         let applied = applied.with_context(|| format!("status of {name}"))?;
         assert_eq!(applied.data["status"]["observedGeneration"], 1, "{name}");
     }

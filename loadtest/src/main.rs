@@ -1,6 +1,7 @@
 //! Demo and load scenarios on a local control plane.
 
 mod cluster;
+mod demo;
 
 use clap::{Parser, Subcommand};
 
@@ -15,11 +16,13 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Cluster(cluster::Arguments),
+    Demo(demo::Arguments),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Cluster(arguments) => cluster::run(arguments).await,
+        Command::Demo(arguments) => demo::run(arguments).await,
     }
 }

@@ -26,8 +26,8 @@ use tokio_util::task::AbortOnDropHandle;
 use self::cache::AnswerCache;
 use self::servers::Servers;
 use crate::clock::Clock;
-use crate::dns::servers::{DnsServers, Server};
 use crate::dns::DnsAnswer;
+use crate::dns::servers::{DnsServers, Server};
 use crate::telemetry::metrics::resolver::ResolverMetrics;
 
 /// Address of the resolver.

@@ -129,7 +129,8 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<Text>, Vec<Finding>> {
     let mut texts = Vec::with_capacity(paths.len());
     let mut errors = Vec::new();
     for path in paths {
-        let file = path.display().to_string();
+        // The folder where the command runs goes without saying.
+        let file = path.strip_prefix(".").unwrap_or(path).display().to_string();
         match std::fs::read_to_string(path) {
             Ok(text) => texts.push(Text { file: file.into(), text }),
             Err(error) => errors.push(Finding::of_file(&file, error)),

@@ -54,8 +54,8 @@ async fn a_host_without_an_answer_is_a_warning_and_the_rest_is_printed() {
     dns.set("bad.example", RecordType::AAAA, Script::ServFail);
     let hosts = ["good.example", "none.example", "bad.example"];
     let told = [
-        "warning: ./a.yaml: document 1: spec.destinations[1].hostname: none.example has no address (NXDOMAIN): nothing is allowed for it",
-        "warning: ./a.yaml: document 1: spec.destinations[2].hostname: bad.example has no address (SERVFAIL): nothing is allowed for it",
+        "warning: a.yaml: document 1: spec.destinations[1].hostname: none.example has no address (NXDOMAIN): nothing is allowed for it",
+        "warning: a.yaml: document 1: spec.destinations[2].hostname: bad.example has no address (SERVFAIL): nothing is allowed for it",
     ];
     let printed = render(&dns, &hosts, &[]).await.expect(0, &told);
     assert!(printed.contains("192.0.2.1/32"), "{printed}");
@@ -67,7 +67,7 @@ async fn a_lost_family_is_a_warning() {
     let dns = DnsServer::start().await.unwrap();
     dns.set_host("a.example", &addresses(&["192.0.2.1"]), 60);
     dns.set("a.example", RecordType::AAAA, Script::Refused);
-    let told = "warning: ./a.yaml: document 1: spec.destinations[0].hostname: a.example: one address family has no answer (REFUSED)";
+    let told = "warning: a.yaml: document 1: spec.destinations[0].hostname: a.example: one address family has no answer (REFUSED)";
     let printed = render(&dns, &["a.example"], &[]).await.expect(0, &[told]);
     assert!(printed.contains("192.0.2.1/32"), "{printed}");
 }
@@ -76,7 +76,7 @@ async fn a_lost_family_is_a_warning() {
 async fn a_silent_server_is_waited_for_until_the_deadline() {
     let dns = DnsServer::start().await.unwrap();
     dns.set_all(Some(Script::Silence));
-    let told = "warning: ./a.yaml: document 1: spec.destinations[0].hostname: a.example has no address (no answer within 2 s): nothing is allowed for it";
+    let told = "warning: a.yaml: document 1: spec.destinations[0].hostname: a.example has no address (no answer within 2 s): nothing is allowed for it";
     render(&dns, &["a.example"], &[]).await.expect(0, &[told]);
 }
 
@@ -93,7 +93,7 @@ async fn an_answer_slower_than_others_is_waited_for() {
 async fn addresses_that_no_name_may_open_are_left_out_with_a_warning() {
     let dns = DnsServer::start().await.unwrap();
     dns.set_host("a.example", &addresses(&["192.0.2.1", "169.254.169.254", "198.51.100.1"]), 60);
-    let told = "warning: ./a.yaml: document 1: spec.destinations[0].hostname: a.example answers 169.254.169.254, 198.51.100.1: \
+    let told = "warning: a.yaml: document 1: spec.destinations[0].hostname: a.example answers 169.254.169.254, 198.51.100.1: \
                 addresses of this kind are never allowed by a name (loopback, link-local, platform, denied)";
     let printed = render(&dns, &["a.example"], &["--deny-answer-cidr", "198.51.100.0/24"]).await.expect(0, &[told]);
     assert!(printed.contains("192.0.2.1/32") && !printed.contains("169.254") && !printed.contains("198.51.100"), "{printed}");
@@ -102,7 +102,7 @@ async fn addresses_that_no_name_may_open_are_left_out_with_a_warning() {
 #[tokio::test]
 async fn a_name_of_the_cluster_is_not_looked_up() {
     let dns = DnsServer::start().await.unwrap();
-    let told = "warning: ./a.yaml: document 1: spec.destinations[0].hostname: db.shop.svc.cluster.local has no address \
+    let told = "warning: a.yaml: document 1: spec.destinations[0].hostname: db.shop.svc.cluster.local has no address \
                 (inside the cluster: use a namespace destination): nothing is allowed for it";
     render(&dns, &["db.shop.svc.cluster.local"], &[]).await.expect(0, &[told]);
     assert_eq!(dns.total(), 0);

@@ -17,7 +17,7 @@ fn an_error_names_file_document_and_field() {
     check(
         &[("a.yaml", &format!("{good}---\n{bad}"))],
         2,
-        &["error: ./a.yaml: document 2: spec.destinations[1].ports[0].port: \"https\" is not an integer"],
+        &["error: a.yaml: document 2: spec.destinations[1].ports[0].port: \"https\" is not an integer"],
     );
 }
 
@@ -28,9 +28,9 @@ fn all_errors_are_told_at_once() {
         &[("a.yaml", &twice), ("b.yaml", &format!("x: [1\n---\n{twice}")), ("hosts", "a b\n")],
         2,
         &[
-            "error: ./hosts: line 1: \"a b\" is not HOST=IP",
-            "error: ./b.yaml: document 1: line 2, column 1: did not find expected ',' or ']'",
-            "error: ./b.yaml: document 2: metadata.name: EgressPolicy team/a stands here a second time; the first is ./a.yaml: document 1",
+            "error: hosts: line 1: \"a b\" is not HOST=IP",
+            "error: b.yaml: document 1: unclosed bracket '[' at line 1, column 4",
+            "error: b.yaml: document 2: metadata.name: EgressPolicy team/a stands here a second time; the first is a.yaml: document 1",
         ],
     );
 }
@@ -39,7 +39,7 @@ fn all_errors_are_told_at_once() {
 fn a_bad_entry_is_a_warning_and_stops_nothing() {
     let text = policy("a", "{destinations: [{ip: 192.0.2.1}, {ip: 300.1.1.1}, {hostname: '*.example'}, {}]}");
     let folder = Folder::new(&[("a.yaml", &text)]);
-    let at = "warning: ./a.yaml: document 1: spec.destinations";
+    let at = "warning: a.yaml: document 1: spec.destinations";
     let told = [
         format!("{at}[1].ip: \"300.1.1.1\" is not an IPv4 or IPv6 address"),
         format!("{at}[2].hostname: wildcards cannot be resolved to addresses: name each host, or use a cidr"),
@@ -58,8 +58,8 @@ fn a_typo_does_not_pass_silently() {
         &[("a.yaml", &policy("a", "{destinations: [{hostnames: a.example, ip: 192.0.2.1}], Mode: DryRun}"))],
         3,
         &[
-            &format!("warning: ./a.yaml: document 1: spec.Mode: {meant} mode?"),
-            &format!("warning: ./a.yaml: document 1: spec.destinations[0].hostnames: {meant} hostname?"),
+            &format!("warning: a.yaml: document 1: spec.Mode: {meant} mode?"),
+            &format!("warning: a.yaml: document 1: spec.destinations[0].hostnames: {meant} hostname?"),
         ],
     );
 }

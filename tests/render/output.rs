@@ -160,6 +160,6 @@ fn what_only_a_cluster_can_tell_is_refused() {
 fn a_protected_namespace_is_left_out_with_a_warning() {
     let text = policy("a", "{namespaces: [b]}").replace("namespace: team", "namespace: kube-system");
     let folder = Folder::new(&[("a.yaml", &text)]);
-    let told = "warning: ./a.yaml: document 1: metadata.namespace: \"kube-system\" is protected: nothing is rendered for kube-system/a";
+    let told = "warning: a.yaml: document 1: metadata.namespace: \"kube-system\" is protected: nothing is rendered for kube-system/a";
     assert_eq!(folder.render(&[]).expect(0, &[told]), "");
 }

@@ -79,7 +79,9 @@ async fn a_host_that_comes_back_while_its_answer_is_valid_costs_no_question() {
     let mut ear = bed.subscribe(2, &[HOST]);
     assert_eq!(answer(&mut ear, Family::V4).await.1, ["192.0.2.1"]);
     assert_eq!(dns.count(HOST, RecordType::A), 1);
-    assert!(bed.metrics().contains("resolver_cache_hits_total 1") || bed.metrics().contains("resolver_cache_hits_total 2"));
+    assert!(
+        bed.metrics().contains("resolver_cache_hits_total 1") || bed.metrics().contains("resolver_cache_hits_total 2")
+    );
 }
 
 #[tokio::test]

@@ -44,7 +44,8 @@ async fn servers_that_differ_are_united_and_one_that_goes_removes_nothing() {
     three.stop();
     // Long enough for several refreshes of the two that are left.
     for _ in 0..6 {
-        let answer = hear(&mut ear, Family::V4, |resolution| matches!(resolution.outcome, Outcome::Answer { .. })).await;
+        let answer =
+            hear(&mut ear, Family::V4, |resolution| matches!(resolution.outcome, Outcome::Answer { .. })).await;
         assert_eq!(all(&answer), union);
     }
 }
