@@ -1,6 +1,7 @@
 //! The composition root of `run`: wires, no logic.
 
 mod debug;
+mod pulse;
 mod watches;
 
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use egress_domain::cluster::Cluster;
 use egress_domain::cluster::facts::ClusterFlags;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus_client::registry::Registry;
 use ractor::Actor;
 use tokio::net::TcpListener;
@@ -52,7 +53,8 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     let config = kube_config(&args).await?;
     let clients = (watch_client(config.clone())?, write_client(config, args.write.write_timeout_seconds)?);
 
-    let (readiness, liveness, mut registry) = (Readiness::default(), Liveness::default(), Registry::with_prefix("egress"));
+    let (readiness, liveness, mut registry) =
+        (Readiness::default(), Liveness::default(), Registry::with_prefix("egress"));
     let drain = shutdown::on_signal(readiness.clone())?;
     let metrics = Metrics::register(&mut registry);
     let clock = Clock::start();
@@ -72,6 +74,7 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     let (router_ready, cluster_ready) = (readiness.handle("policies"), readiness.handle("cluster"));
     let router_heartbeat = liveness.heartbeat("router", LIVENESS_BOUND);
     let cluster_heartbeat = liveness.heartbeat("cluster", LIVENESS_BOUND);
+    let beats = liveness.clone();
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
     tracing::info!(address = %listener.local_addr()?, "serving health, metrics and state");
     let (debug, actors) = debug::state();
@@ -120,6 +123,8 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     };
     let (router, _) = Router::spawn_linked(None, Router, router_args, supervisor.get_cell()).await?;
     actors.set(&router, &writer, &resolver);
+    let beat = |name| beats.heartbeat(name, LIVENESS_BOUND);
+    let _pulse = pulse::start((writer.clone(), beat("writer")), (resolver.clone(), beat("resolver")));
 
     let follow_servers = matches!(args.dns.dns_servers, DnsServers::Cluster);
     let watches = watches::start(&clients.0, &router, &metrics.watches);
@@ -208,7 +213,9 @@ async fn stop_actors(args: &RunArgs, router: &RouterRef, writer: &WriterRef) {
             tracing::info!(written = report.finished, "drained");
         }
         Ok(_) => tracing::warn!("the writer went before it was drained"),
-        Err(_) => tracing::warn!(seconds = limit.as_secs_f64(), "the drain took too long; the rest is left to the next start"),
+        Err(_) => {
+            tracing::warn!(seconds = limit.as_secs_f64(), "the drain took too long; the rest is left to the next start")
+        }
     }
 }
 
@@ -243,4 +250,3 @@ fn instance() -> String {
     let name = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
     name.unwrap_or_else(|_| "egress-controller".to_owned())
 }
-

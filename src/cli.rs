@@ -110,7 +110,19 @@ mod tests {
         for command in Cli::command().get_subcommands() {
             for flag in command.get_arguments().filter(|arg| arg.get_long().is_some_and(|long| long != "help")) {
                 // These say what this one run is about; a machine has no default for them.
-                let of_the_run = ["output", "watch", "resolve", "diff", "markdown", "to", "namespace", "pod-labels", "port", "protocol", "version"];
+                let of_the_run = [
+                    "output",
+                    "watch",
+                    "resolve",
+                    "diff",
+                    "markdown",
+                    "to",
+                    "namespace",
+                    "pod-labels",
+                    "port",
+                    "protocol",
+                    "version",
+                ];
                 let name = flag.get_long().unwrap_or_default();
                 let expected = !of_the_run.contains(&name);
                 assert_eq!(flag.get_env().is_some(), expected, "{} --{name}", command.get_name());

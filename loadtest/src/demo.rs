@@ -64,7 +64,12 @@ pub async fn run(Arguments { examples, once }: Arguments) -> Result<()> {
         create(&client, &policies).await?;
         for policy in policies.iter().filter(|policy| policy.spec.mode == Mode::Enforce) {
             let object = appears(&client, policy).await?;
-            say(&format!("  {}/{} allows {}", policy.namespace().unwrap_or_default(), object.name_any(), listed(&object)));
+            say(&format!(
+                "  {}/{} allows {}",
+                policy.namespace().unwrap_or_default(),
+                object.name_any(),
+                listed(&object)
+            ));
         }
         follow(&client, &dns, &policies, &hosts).await
     };
@@ -77,7 +82,10 @@ pub async fn run(Arguments { examples, once }: Arguments) -> Result<()> {
         controller.abort();
         drop(controller.await);
     } else {
-        say(&format!("Look around:  KUBECONFIG={} kubectl get egp,netpol -A      End it:  Ctrl-C", kubeconfig.display()));
+        say(&format!(
+            "Look around:  KUBECONFIG={} kubectl get egp,netpol -A      End it:  Ctrl-C",
+            kubeconfig.display()
+        ));
         // The controller takes the signal, drains and ends.
         controller.await??;
     }
@@ -95,7 +103,9 @@ async fn follow(
     policies: &[EgressPolicy],
     hosts: &[(String, Vec<IpAddr>)],
 ) -> Result<()> {
-    let names = |policy: &EgressPolicy, host: &str| policy.spec.destinations.iter().any(|d| d.hostname.as_deref() == Some(host));
+    let names = |policy: &EgressPolicy, host: &str| {
+        policy.spec.destinations.iter().any(|d| d.hostname.as_deref() == Some(host))
+    };
     let found = hosts.iter().find_map(|(host, addresses)| {
         let policy = policies.iter().find(|p| p.spec.mode == Mode::Enforce && names(p, host))?;
         Some((host, addresses, policy))
@@ -122,7 +132,10 @@ async fn follow(
 async fn create(client: &Client, policies: &[EgressPolicy]) -> Result<()> {
     let namespaces: BTreeSet<String> = policies.iter().filter_map(ResourceExt::namespace).collect();
     for name in namespaces {
-        let namespace = Namespace { metadata: kube::core::ObjectMeta { name: Some(name), ..Default::default() }, ..Default::default() };
+        let namespace = Namespace {
+            metadata: kube::core::ObjectMeta { name: Some(name), ..Default::default() },
+            ..Default::default()
+        };
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await?;
     }
     for policy in policies {

@@ -121,7 +121,12 @@ impl Actor for PolicyActor {
         Ok(state)
     }
 
-    async fn handle(&self, myself: PolicyRef, msg: PolicyMsg, state: &mut PolicyState) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        myself: PolicyRef,
+        msg: PolicyMsg,
+        state: &mut PolicyState,
+    ) -> Result<(), ActorProcessingErr> {
         match msg {
             PolicyMsg::Input(input) => state.step(&myself, *input),
             PolicyMsg::Resolution(resolution) => state.step(&myself, Input::Resolution(resolution)),

@@ -243,7 +243,12 @@ impl Actor for Router {
         })
     }
 
-    async fn handle(&self, myself: RouterRef, msg: RouterMsg, state: &mut RouterState) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        myself: RouterRef,
+        msg: RouterMsg,
+        state: &mut RouterState,
+    ) -> Result<(), ActorProcessingErr> {
         match msg {
             RouterMsg::Policies(event, reply) => {
                 state.policies_event(&myself, event).await;

@@ -60,14 +60,12 @@ fn value<T: serde::Serialize>(answer: &CallResult<T>) -> Value {
 /// Pages that crash an actor: `POST /debug/crash/writer`, `POST /debug/crash/policy/NAMESPACE/NAME`.
 pub(super) fn crashes(actors: &Actors) -> axum::Router {
     let (writer, policy) = (actors.clone(), actors.clone());
-    axum::Router::new()
-        .route("/debug/crash/writer", post(async move || status(crash_writer(&writer))))
-        .route(
-            "/debug/crash/policy/{namespace}/{name}",
-            post(async move |Path((namespace, name)): Path<(String, String)>| {
-                status(crash_policy(&policy, PolicyKey::new(namespace, name)).await)
-            }),
-        )
+    axum::Router::new().route("/debug/crash/writer", post(async move || status(crash_writer(&writer)))).route(
+        "/debug/crash/policy/{namespace}/{name}",
+        post(async move |Path((namespace, name)): Path<(String, String)>| {
+            status(crash_policy(&policy, PolicyKey::new(namespace, name)).await)
+        }),
+    )
 }
 
 fn status(found: bool) -> StatusCode {

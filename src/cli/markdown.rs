@@ -37,7 +37,10 @@ const CONDITIONS: [(ConditionType, &str); 5] = [
     (ConditionType::Resolved, "The hosts have addresses."),
     (ConditionType::Applied, "The NetworkPolicy in the cluster is the one wanted."),
     (ConditionType::Ready, "The three above, in one. Where it is not true its reason is the first one that is not."),
-    (ConditionType::AddressesDropped, "DNS gave addresses that are not allowed. True is bad; absent when there are none."),
+    (
+        ConditionType::AddressesDropped,
+        "DNS gave addresses that are not allowed. True is bad; absent when there are none.",
+    ),
 ];
 
 /// The whole manual.
@@ -48,7 +51,9 @@ pub fn manual() -> String {
     let schema = crd.spec.versions.into_iter().find_map(|version| version.schema?.open_api_v3_schema);
     let schema = schema.unwrap_or_default();
     for (title, part) in [("Spec", "spec"), ("Status", "status")] {
-        let Some(part_schema) = schema.properties.as_ref().and_then(|properties| properties.get(part)) else { continue };
+        let Some(part_schema) = schema.properties.as_ref().and_then(|properties| properties.get(part)) else {
+            continue;
+        };
         line(&mut text, &format!("\n## {title}\n\n{}\n", description(part_schema)));
         line(&mut text, "| Field | Type | Meaning |\n| --- | --- | --- |");
         fields(part_schema, part, &mut text);

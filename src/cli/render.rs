@@ -105,6 +105,9 @@ fn write(objects: &crate::files::session::Objects, folder: &Path, report: &mut R
     let written = output::write_folder(objects, folder)?;
     report.warnings.extend(written.stale.iter().map(|path| watch::stale(path)));
     let (changed, unchanged) = (written.changed.len(), written.unchanged);
-    report.notes.push(Finding::of_file(&folder.display().to_string(), format!("{changed} files written, {unchanged} unchanged")));
+    report.notes.push(Finding::of_file(
+        &folder.display().to_string(),
+        format!("{changed} files written, {unchanged} unchanged"),
+    ));
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 mod annotation;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -97,6 +97,7 @@ impl AddressBook {
     /// goes; an address of this very answer never does, so a host that answers more than the cap does not churn.
     pub fn learn(&mut self, host: &Fqdn, answer: &[IpAddr], now: UnixTime, caps: Caps) -> Learned {
         let seen = now.minutes_up();
+        let present: HashSet<IpAddr> = answer.iter().copied().collect();
         let mut learned = Learned::default();
         let mut total = self.len();
         let mut fresh: BTreeSet<IpAddr> = BTreeSet::new();
@@ -112,16 +113,17 @@ impl AddressBook {
         for address in fresh {
             if self.count(host) >= caps.per_host {
                 learned.host_cap = true;
-                if !self.evict_from(host, answer) {
-                    continue;
+                // Nothing older than this answer is left to go: the rest of it does not fit either.
+                if !self.evict_from(host, &present) {
+                    break;
                 }
                 learned.evicted += 1;
                 total -= 1;
             }
             if total >= caps.per_policy {
                 learned.policy_cap = true;
-                if !self.evict_any(host, answer) {
-                    continue;
+                if !self.evict_any(host, &present) {
+                    break;
                 }
                 learned.evicted += 1;
                 total -= 1;
@@ -171,7 +173,7 @@ impl AddressBook {
 
     /// Removes the longest unseen addresses of a host until at most `cap` remain.
     pub fn shrink_host_to(&mut self, host: &Fqdn, cap: usize) {
-        while self.count(host) > cap && self.evict_from(host, &[]) {}
+        while self.count(host) > cap && self.evict_from(host, &HashSet::new()) {}
     }
 
     /// Takes over every pair of `other`; where both know one, the later last-seen time stands.
@@ -185,14 +187,14 @@ impl AddressBook {
         }
     }
 
-    fn evict_from(&mut self, host: &Fqdn, answer: &[IpAddr]) -> bool {
+    fn evict_from(&mut self, host: &Fqdn, answer: &HashSet<IpAddr>) -> bool {
         let oldest = self.hosts.get(host).and_then(|entries| {
             entries.iter().filter(|(a, _)| !answer.contains(a)).min_by_key(|(a, seen)| (**seen, **a)).map(|(a, _)| *a)
         });
         oldest.is_some_and(|address| self.remove(host, &address))
     }
 
-    fn evict_any(&mut self, host: &Fqdn, answer: &[IpAddr]) -> bool {
+    fn evict_any(&mut self, host: &Fqdn, answer: &HashSet<IpAddr>) -> bool {
         self.longest_unseen(|h, a| h != host || !answer.contains(&a)).is_some_and(|(h, a)| self.remove(&h, &a))
     }
 

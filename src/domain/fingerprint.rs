@@ -131,7 +131,11 @@ mod tests {
             *changed.pointer_mut(path).unwrap() = value;
             check(base.clone(), changed, false);
         }
-        check(json!({"egress": [{"to": [{"podSelector": {}}]}]}), json!({"egress": [{"to": [{"namespaceSelector": {}}]}]}), false);
+        check(
+            json!({"egress": [{"to": [{"podSelector": {}}]}]}),
+            json!({"egress": [{"to": [{"namespaceSelector": {}}]}]}),
+            false,
+        );
         check(json!({"podSelector": {"matchLabels": {"a": "b"}}}), json!({"podSelector": {}}), false);
         check(json!({"policyTypes": ["Egress"], "ingress": [{}]}), json!({"policyTypes": ["Egress"]}), false);
     }

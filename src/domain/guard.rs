@@ -31,7 +31,7 @@ pub struct GuardRail {
     pub services: Vec<IpNet>,
     /// Pod CIDRs.
     pub pods: Vec<IpNet>,
-    /// Addresses of Nodes.
+    /// Addresses of Nodes, sorted: there may be tens of thousands, and every address of every answer is judged.
     pub nodes: Vec<IpAddr>,
     /// `--deny-answer-cidr`.
     pub denied: Vec<IpNet>,
@@ -55,7 +55,8 @@ impl GuardRail {
     }
 
     fn is_ours(&self, address: IpAddr) -> bool {
-        self.nodes.contains(&address) || self.pods.iter().chain(&self.denied).any(|net| net.contains(&address))
+        self.nodes.binary_search(&address).is_ok()
+            || self.pods.iter().chain(&self.denied).any(|net| net.contains(&address))
     }
 }
 
@@ -98,7 +99,7 @@ mod tests {
         let guard = GuardRail {
             services: vec!["10.96.0.0/16".parse().unwrap()],
             pods: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/56".parse().unwrap()],
-            nodes: vec!["192.0.2.10".parse().unwrap()],
+            nodes: ["192.0.2.9", "192.0.2.10", "192.0.2.200", "2001:db8::a"].map(|node| node.parse().unwrap()).to_vec(),
             denied: vec!["198.51.100.0/24".parse().unwrap()],
         };
         assert_eq!(guard.judge(address.parse().unwrap()), expected, "{address}");
@@ -114,20 +115,45 @@ mod tests {
     #[test]
     fn every_kind_of_guarded_address_is_guarded_in_each_of_its_forms() {
         for v4 in [
-            "127.0.0.1", "127.8.8.8", "169.254.0.1", "0.0.0.0", "0.1.2.3", "224.0.0.251", "255.255.255.255",
-            "169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192", "10.244.3.7", "192.0.2.10",
+            "127.0.0.1",
+            "127.8.8.8",
+            "169.254.0.1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.251",
+            "255.255.255.255",
+            "169.254.169.254",
+            "168.63.129.16",
+            "100.100.100.200",
+            "192.0.0.192",
+            "10.244.3.7",
+            "192.0.2.9",
+            "192.0.2.10",
+            "192.0.2.200",
             "198.51.100.77",
         ] {
             check(v4, Verdict::Guarded);
             let o = v4.parse::<Ipv4Addr>().unwrap().octets();
             let hex = format!("{:02x}{:02x}:{:02x}{:02x}", o[0], o[1], o[2], o[3]);
             for form in [
-                format!("::ffff:{hex}"), format!("64:ff9b::{hex}"), format!("64:ff9b:1::{hex}"), format!("2002:{hex}::1"),
+                format!("::ffff:{hex}"),
+                format!("64:ff9b::{hex}"),
+                format!("64:ff9b:1::{hex}"),
+                format!("2002:{hex}::1"),
             ] {
                 check(&form, Verdict::Guarded);
             }
         }
-        for v6 in ["::", "::1", "fe80::1", "ff02::fb", "fd00:ec2::254", "fd00:10:244::9", "::ffff:140.82.121.6"] {
+        for v6 in [
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::fb",
+            "fd00:ec2::254",
+            "fd00:10:244::9",
+            "::ffff:140.82.121.6",
+            "2001:db8::a",
+        ] {
             check(v6, Verdict::Guarded);
         }
     }

@@ -30,7 +30,12 @@ pub enum Ownership {
 }
 
 /// The object `egress-{name}` as it is written. `uid` is that of the stored object, none for a create.
-pub fn owned(policy: &ValidatedPolicy, spec: NetworkPolicySpec, book: &AddressBook, uid: Option<&str>) -> NetworkPolicy {
+pub fn owned(
+    policy: &ValidatedPolicy,
+    spec: NetworkPolicySpec,
+    book: &AddressBook,
+    uid: Option<&str>,
+) -> NetworkPolicy {
     let mut metadata = ObjectMeta {
         name: Some(policy.key.network_policy_name()),
         namespace: Some(policy.key.namespace.to_string()),
@@ -77,7 +82,8 @@ fn owner_reference(policy: &ValidatedPolicy) -> OwnerReference {
 /// Judges a stored `egress-{name}` against the policy of that name.
 pub fn ownership(object: &NetworkPolicy, key: &PolicyKey, uid: &str, adoption: Adoption) -> Ownership {
     let owners = object.metadata.owner_references.as_deref().unwrap_or_default();
-    let ours: Vec<&OwnerReference> = owners.iter().filter(|owner| is_our_kind(owner) && *owner.name == *key.name).collect();
+    let ours: Vec<&OwnerReference> =
+        owners.iter().filter(|owner| is_our_kind(owner) && *owner.name == *key.name).collect();
     if let [only] = ours[..] {
         return if only.uid == uid { Ownership::Ours } else { Ownership::OursStaleOwner };
     }

@@ -177,7 +177,10 @@ impl Parser<'_> {
         match Fqdn::parse(text) {
             Ok(host) => {
                 if host.is_single_label() {
-                    self.problem(field, format!("{host} has one label only: write the full name, search lists are not applied"));
+                    self.problem(
+                        field,
+                        format!("{host} has one label only: write the full name, search lists are not applied"),
+                    );
                 }
                 self.hosts.push((host, ports));
             }

@@ -71,9 +71,6 @@ impl Add<Duration> for Now {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
-        Self {
-            instant: self.instant + duration,
-            unix: UnixTime(self.unix.0.saturating_add(duration.as_secs())),
-        }
+        Self { instant: self.instant + duration, unix: UnixTime(self.unix.0.saturating_add(duration.as_secs())) }
     }
 }

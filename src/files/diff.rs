@@ -169,10 +169,18 @@ mod tests {
     #[test]
     fn order_and_defaults_of_the_server_are_no_difference() {
         check(
-            object("x", json!({}), json!([{"to": [{"ipBlock": {"cidr": "1.1.1.1/32"}}, {"ipBlock": {"cidr": "2.2.2.2/32"}}],
-                "ports": [{"port": 443, "protocol": "TCP"}]}])),
-            object("x", json!({"b": "c"}), json!([{"ports": [{"port": 443}],
-                "to": [{"ipBlock": {"cidr": "2.2.2.2/32"}}, {"ipBlock": {"cidr": "1.1.1.1/32"}}]}])),
+            object(
+                "x",
+                json!({}),
+                json!([{"to": [{"ipBlock": {"cidr": "1.1.1.1/32"}}, {"ipBlock": {"cidr": "2.2.2.2/32"}}],
+                "ports": [{"port": 443, "protocol": "TCP"}]}]),
+            ),
+            object(
+                "x",
+                json!({"b": "c"}),
+                json!([{"ports": [{"port": 443}],
+                "to": [{"ipBlock": {"cidr": "2.2.2.2/32"}}, {"ipBlock": {"cidr": "1.1.1.1/32"}}]}]),
+            ),
             &[],
         );
     }
@@ -208,6 +216,9 @@ mod tests {
         assert_eq!(differences(&rendered, &there).unwrap(), "");
         there.extend(found(object("egress-old", ours, json!([]))));
         let text = differences(&rendered, &there).unwrap();
-        assert!(text.starts_with("--- a/egress-old (there.yaml: document 1)\n+++ a/egress-old (not rendered)\n"), "{text}");
+        assert!(
+            text.starts_with("--- a/egress-old (there.yaml: document 1)\n+++ a/egress-old (not rendered)\n"),
+            "{text}"
+        );
     }
 }

@@ -51,7 +51,8 @@ impl Inputs {
         if !found.errors.is_empty() {
             return Err(found.errors);
         }
-        let folders: BTreeSet<PathBuf> = found.files.iter().filter_map(|file| Some(file.parent()?.to_owned())).collect();
+        let folders: BTreeSet<PathBuf> =
+            found.files.iter().filter_map(|file| Some(file.parent()?.to_owned())).collect();
         let hosts = folders.into_iter().map(|folder| folder.join(hosts::FILE_NAME)).filter(|file| file.is_file());
         Ok(Self { hosts: hosts.collect(), objects: found.files.into_iter().collect(), standard_input })
     }
@@ -159,7 +160,16 @@ mod tests {
     #[test]
     fn a_folder_is_searched_recursively_for_yaml_and_json() {
         check(
-            &["in/b.yaml", "in/a/c.yml", "in/a/d.json", "in/e.txt", "in/.git/f.yaml", "in/.g.yaml", "in/a/hosts", "hosts"],
+            &[
+                "in/b.yaml",
+                "in/a/c.yml",
+                "in/a/d.json",
+                "in/e.txt",
+                "in/.git/f.yaml",
+                "in/.g.yaml",
+                "in/a/hosts",
+                "hosts",
+            ],
             &["in"],
             &["in/a/c.yml", "in/a/d.json", "in/b.yaml"],
             &["in/a/hosts"],

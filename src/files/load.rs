@@ -112,7 +112,11 @@ impl Loader<'_> {
         match self.loaded.policies.entry(policy.key().clone()) {
             Entry::Vacant(entry) => drop(entry.insert(policy)),
             Entry::Occupied(first) => {
-                let message = format!("EgressPolicy {} stands here a second time; the first is {}", policy.key(), first.get().place);
+                let message = format!(
+                    "EgressPolicy {} stands here a second time; the first is {}",
+                    policy.key(),
+                    first.get().place
+                );
                 self.errors.push(Finding::of_field(&policy.place, "metadata.name", message));
             }
         }
@@ -134,7 +138,9 @@ mod tests {
         let resolve = resolve.iter().map(|text| text.parse().unwrap()).collect();
         let sources = Sources { paths: vec![folder.path().to_owned()], resolve };
         let loaded = sources.load(&Settings::default());
-        let told = loaded.map(|loaded| loaded.report.lines()).map_err(|BadInput(errors)| errors.iter().map(ToString::to_string).collect());
+        let told = loaded
+            .map(|loaded| loaded.report.lines())
+            .map_err(|BadInput(errors)| errors.iter().map(ToString::to_string).collect());
         let short = |lines: Vec<String>| -> Vec<String> {
             let root = format!("{}/", folder.path().display());
             lines.into_iter().map(|line| line.replace(&root, "")).collect()
@@ -149,7 +155,9 @@ mod tests {
         check(
             &[("a.yaml", &one), ("b.yaml", &format!("a: 1\n---\n{one}"))],
             &[],
-            Err(&["b.yaml: document 2: metadata.name: EgressPolicy default/a stands here a second time; the first is a.yaml: document 1"]),
+            Err(&[
+                "b.yaml: document 2: metadata.name: EgressPolicy default/a stands here a second time; the first is a.yaml: document 1",
+            ]),
         );
     }
 
@@ -168,7 +176,10 @@ mod tests {
     #[test]
     fn a_hosts_file_is_told_and_a_resolve_that_nobody_needs_too() {
         check(
-            &[("a.yaml", &format!("{POLICY}metadata: {{name: a}}\nspec: {{destinations: [{{hostname: a.b}}]}}\n")), ("hosts", "a.b=192.0.2.1\n")],
+            &[
+                ("a.yaml", &format!("{POLICY}metadata: {{name: a}}\nspec: {{destinations: [{{hostname: a.b}}]}}\n")),
+                ("hosts", "a.b=192.0.2.1\n"),
+            ],
             &["a.b=192.0.2.2", "a.c=192.0.2.3"],
             Ok(&[
                 "note: hosts: gives the addresses of a.b; DNS is not asked for them",

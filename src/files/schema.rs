@@ -254,7 +254,11 @@ mod tests {
     fn two_kinds_of_destination_at_once_are_named_with_the_one_that_counts() {
         check_spec(
             json!({"destinations": [{"ip": "192.0.2.1", "hostname": "a.example", "cidr": null}]}),
-            &[("spec.destinations[0]", Offence::Bound, "has hostname and ip: exactly one is allowed, and hostname counts")],
+            &[(
+                "spec.destinations[0]",
+                Offence::Bound,
+                "has hostname and ip: exactly one is allowed, and hostname counts",
+            )],
         );
     }
 }

@@ -22,8 +22,8 @@ use egress_domain::time::Instant;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ObjectMeta;
 
-pub use self::lookups::DnsOptions;
 use self::entry::Entry;
+pub use self::lookups::DnsOptions;
 use self::lookups::Lookups;
 use super::finding::{Finding, Report};
 use super::hosts::GivenHosts;
@@ -92,19 +92,16 @@ impl Session {
             .cloned()
             .partition(|policy| self.is_protected(&policy.key().namespace));
         self.protected = protected;
-        let gone: Vec<PolicyKey> = self
-            .entries
-            .keys()
-            .filter(|key| !open.iter().any(|policy| policy.key() == *key))
-            .cloned()
-            .collect();
+        let gone: Vec<PolicyKey> =
+            self.entries.keys().filter(|key| !open.iter().any(|policy| policy.key() == *key)).cloned().collect();
         for key in gone {
             self.remove(&key);
         }
         for policy in open {
             match self.entries.get_mut(policy.key()) {
                 Some(entry) => {
-                    let changed = policy.hosts.keys().filter(|host| given.get(host) != loaded.given.get(host)).cloned().collect();
+                    let changed =
+                        policy.hosts.keys().filter(|host| given.get(host) != loaded.given.get(host)).cloned().collect();
                     let inputs = entry.replace(policy, changed);
                     let key = entry.key().clone();
                     self.inputs.extend(inputs.into_iter().map(|input| (key.clone(), input)));
@@ -155,7 +152,8 @@ impl Session {
         let mut report = Report::default();
         report.warnings.extend(self.entries.values().flat_map(|entry| entry.warnings(now, deadline)));
         for policy in &self.protected {
-            let message = format!("{:?} is protected: nothing is rendered for {}", &*policy.key().namespace, policy.key());
+            let message =
+                format!("{:?} is protected: nothing is rendered for {}", &*policy.key().namespace, policy.key());
             report.warnings.push(Finding::of_field(&policy.place, "metadata.namespace", message));
         }
         report
@@ -254,7 +252,9 @@ impl Session {
                         hosts.into_iter().partition(|host| self.given.get(host).is_some());
                     self.lookups.want(entry.subscription(asked));
                     let families = self.options.context.cluster.families;
-                    for (host, family) in given.iter().flat_map(|host| families.iter().map(move |family| (host, family))) {
+                    for (host, family) in
+                        given.iter().flat_map(|host| families.iter().map(move |family| (host, family)))
+                    {
                         let resolution = given_answer(host, family, &self.given);
                         self.inputs.push_back((key.clone(), Input::Resolution(resolution)));
                     }

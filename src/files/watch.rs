@@ -87,7 +87,9 @@ impl Watch<'_> {
                         self.session.update(&loaded).await?;
                         break;
                     }
-                    Err(error) => told.news(vec![format!("error: {error}")]).iter().for_each(|line| eprintln!("{line}")),
+                    Err(error) => {
+                        told.news(vec![format!("error: {error}")]).iter().for_each(|line| eprintln!("{line}"))
+                    }
                 }
             }
         }
@@ -101,7 +103,10 @@ impl Watch<'_> {
 
 /// What to say of a file that is not rendered any more.
 pub fn stale(path: &Path) -> Finding {
-    Finding::of_file(&path.display().to_string(), "was rendered earlier and is not any more; remove it if it is not needed")
+    Finding::of_file(
+        &path.display().to_string(),
+        "was rendered earlier and is not any more; remove it if it is not needed",
+    )
 }
 
 #[cfg(test)]

@@ -134,7 +134,11 @@ fn report(what: &'static str, error: &watcher::Error) {
             );
         }
         watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403 => {
-            tracing::error!(what, error = status.message, "the list is forbidden: the service account needs list and watch");
+            tracing::error!(
+                what,
+                error = status.message,
+                "the list is forbidden: the service account needs list and watch"
+            );
         }
         _ => tracing::warn!(what, %error, "the watch was lost; it is opened again"),
     }

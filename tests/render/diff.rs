@@ -17,11 +17,19 @@ fn what_was_rendered_does_not_differ() {
 fn what_the_api_server_makes_of_it_does_not_differ() {
     let folder = folder();
     let text = |name: &str| folder.read(&format!("there/{name}.yaml")).unwrap();
-    let indented = |text: String| text.lines().map(|line| format!("  {line}\n")).collect::<String>().replacen("  ", "- ", 1);
+    let indented =
+        |text: String| text.lines().map(|line| format!("  {line}\n")).collect::<String>().replacen("  ", "- ", 1);
     let list = ["team-default-deny-egress", "team-egress-a"].map(|name| indented(text(name))).concat();
     // Another order, uid and status: what kubectl prints.
-    let swapped = list.replace("192.0.2.1/32", "first").replace("192.0.2.2/32", "192.0.2.1/32").replace("first", "192.0.2.2/32");
-    folder.write("live.yaml", &format!("apiVersion: v1\nkind: List\nitems:\n{}", swapped.replace("  metadata:\n", "  metadata:\n    uid: x\n")));
+    let swapped =
+        list.replace("192.0.2.1/32", "first").replace("192.0.2.2/32", "192.0.2.1/32").replace("first", "192.0.2.2/32");
+    folder.write(
+        "live.yaml",
+        &format!(
+            "apiVersion: v1\nkind: List\nitems:\n{}",
+            swapped.replace("  metadata:\n", "  metadata:\n    uid: x\n")
+        ),
+    );
     assert_eq!(folder.render(&["in", "--diff", "live.yaml"]).expect(0, &[]), "");
 }
 

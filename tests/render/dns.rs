@@ -96,7 +96,10 @@ async fn addresses_that_no_name_may_open_are_left_out_with_a_warning() {
     let told = "warning: a.yaml: document 1: spec.destinations[0].hostname: a.example answers 169.254.169.254, 198.51.100.1: \
                 addresses of this kind are never allowed by a name (loopback, link-local, platform, denied)";
     let printed = render(&dns, &["a.example"], &["--deny-answer-cidr", "198.51.100.0/24"]).await.expect(0, &[told]);
-    assert!(printed.contains("192.0.2.1/32") && !printed.contains("169.254") && !printed.contains("198.51.100"), "{printed}");
+    assert!(
+        printed.contains("192.0.2.1/32") && !printed.contains("169.254") && !printed.contains("198.51.100"),
+        "{printed}"
+    );
 }
 
 #[tokio::test]

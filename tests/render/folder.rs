@@ -44,7 +44,8 @@ impl Folder {
 
     pub fn names(&self, name: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.path(name)).into_iter().flatten();
-        let mut names: Vec<String> = entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into()).collect();
+        let mut names: Vec<String> =
+            entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into()).collect();
         names.sort();
         names
     }

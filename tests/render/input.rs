@@ -98,7 +98,9 @@ fn a_hosts_file_beside_the_policies_is_told_and_a_flag_wins_over_it() {
     ]);
     let told = "note: in/hosts: gives the addresses of a.example, b.example; DNS is not asked for them";
     let printed = folder.render(&["in", "--resolve", "a.example=[2001:db8::1],198.51.100.1"]).expect(0, &[told]);
-    for (part, there) in [("198.51.100.1/32", true), ("2001:db8::1/128", true), ("192.0.2.2/32", true), ("192.0.2.1/32", false)] {
+    for (part, there) in
+        [("198.51.100.1/32", true), ("2001:db8::1/128", true), ("192.0.2.2/32", true), ("192.0.2.1/32", false)]
+    {
         assert_eq!(printed.contains(part), there, "{part} in {printed}");
     }
 }

@@ -69,8 +69,13 @@ fn the_resource_of_the_python_operator_gives_its_network_policies() {
 #[test]
 fn the_examples_need_no_dns() {
     // A server that refuses: asking it would leave warnings.
-    let printed = render_examples(&["examples/", "--dns-servers", "127.0.0.1:1", "--strict"])
-        .expect(0, &[HOSTS_NOTE, "note: examples/selectors.yaml: document 2: spec.mode: DryRun: nothing is rendered for shop/tried-out"]);
+    let printed = render_examples(&["examples/", "--dns-servers", "127.0.0.1:1", "--strict"]).expect(
+        0,
+        &[
+            HOSTS_NOTE,
+            "note: examples/selectors.yaml: document 2: spec.mode: DryRun: nothing is rendered for shop/tried-out",
+        ],
+    );
     assert_eq!(printed.matches("kind: NetworkPolicy").count(), 8);
     assert!(printed.contains(SEED), "{printed}");
 }
@@ -92,7 +97,8 @@ fn a_folder_gets_one_file_per_object_and_only_what_changed() {
 
     folder.render(&["in", "-o", "out"]).expect(0, &["note: out: 0 files written, 2 unchanged"]);
     folder.write("in/a.yaml", &policy("b", "{destinations: [{ip: 192.0.2.1}]}"));
-    let stale = "warning: out/team-egress-a.yaml: was rendered earlier and is not any more; remove it if it is not needed";
+    let stale =
+        "warning: out/team-egress-a.yaml: was rendered earlier and is not any more; remove it if it is not needed";
     folder.render(&["in", "-o", "out"]).expect(0, &["note: out: 1 files written, 1 unchanged", stale]);
 }
 
@@ -112,7 +118,12 @@ fn bad_input_leaves_the_files_as_they_are() {
 #[test]
 fn the_order_of_the_input_means_nothing() {
     let mut documents: Vec<String> = (0..6)
-        .map(|n| policy(&format!("p{n}"), &format!("{{destinations: [{{hostname: h{n}.example}}, {{ip: 192.0.2.{n}}}], namespaces: [b, a]}}")))
+        .map(|n| {
+            policy(
+                &format!("p{n}"),
+                &format!("{{destinations: [{{hostname: h{n}.example}}, {{ip: 192.0.2.{n}}}], namespaces: [b, a]}}"),
+            )
+        })
         .collect();
     let resolve: Vec<String> = (0..6).map(|n| format!("h{n}.example=198.51.100.{n},198.51.100.9")).collect();
     let args: Vec<&str> = resolve.iter().flat_map(|given| ["--resolve", given.as_str()]).collect();
@@ -137,7 +148,14 @@ fn the_order_of_the_input_means_nothing() {
 fn flags_decide_what_the_spec_leaves_out() {
     let folder = Folder::new(&[("a.yaml", &policy("a", "{destinations: [{ip: 192.0.2.1}]}"))]);
     let printed = folder
-        .render(&["--default-deny", "off", "--default-ports", "UDP/53,8000-8010", "--dns-egress", "10.96.0.10,port:5353"])
+        .render(&[
+            "--default-deny",
+            "off",
+            "--default-ports",
+            "UDP/53,8000-8010",
+            "--dns-egress",
+            "10.96.0.10,port:5353",
+        ])
         .expect(0, &[]);
     for part in ["cidr: 10.96.0.10/32", "port: 5353", "endPort: 8010", "protocol: UDP"] {
         assert!(printed.contains(part), "{part} in {printed}");

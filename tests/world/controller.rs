@@ -79,7 +79,8 @@ impl Controller {
 
     async fn request(&self, method: &str, path: &str) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(self.listening().await).await?;
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: controller\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: controller\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test program uses another part of it")]
 
 mod controller;
+mod many;
+mod network;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,6 +22,8 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 pub use controller::Controller;
+pub use many::{Allowed, entry};
+pub use network::{inside_namespace, loopback_with};
 
 /// Long enough for a loaded machine, short enough to fail in the same minute. No test waits for it when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -200,7 +204,9 @@ impl World {
         let check = async || {
             let object = api.get(name).await?;
             let all = object.status.map(|status| status.conditions).unwrap_or_default();
-            let Some(found) = all.iter().find(|condition| condition.type_ == kind) else { bail!("no {kind} in {all:?}") };
+            let Some(found) = all.iter().find(|condition| condition.type_ == kind) else {
+                bail!("no {kind} in {all:?}")
+            };
             ensure!((found.status.as_str(), found.reason.as_str()) == (status, reason), "{found:?}");
             Ok(found.message.clone())
         };

@@ -66,7 +66,7 @@ impl RouterState {
                 self.lists.namespaces.see(&name);
                 self.set_terminating(name, object.metadata.deletion_timestamp.is_some());
             }
-            WatchEvent::Gone(name) => self.set_terminating(name.name.into(), true),
+            WatchEvent::Gone(name) => self.namespace_gone(&name.name),
             WatchEvent::Undecodable(_) => {}
             WatchEvent::Listed => {
                 let known: Vec<Arc<str>> = self.policies.keys().map(|key| key.namespace.clone()).collect();
@@ -76,6 +76,13 @@ impl RouterState {
                 }
             }
         }
+    }
+
+    /// Nothing is left to write in it, so nothing is remembered either: names of namespaces that came and went would
+    /// pile up. A policy whose own deletion is still to be seen learns it from its next write.
+    fn namespace_gone(&mut self, namespace: &str) {
+        self.terminating.remove(namespace);
+        self.namespaces.remove(namespace);
     }
 
     fn set_terminating(&mut self, namespace: Arc<str>, terminating: bool) {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use egress_domain::machine::Standing;
 use egress_domain::network_policy;
 use egress_domain::object::{ObjectKey, PolicyKey};
-use egress_domain::machine::Standing;
 use egress_domain::write::{Lane, WriteOutcome, WriteRequest};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
@@ -17,7 +17,10 @@ const MAX_ATTEMPTS: u32 = 10;
 impl RouterState {
     /// After the first lists: everything that carries an owner reference of ours to a policy that does not exist.
     pub(super) fn remove_orphans(&mut self) {
-        let kept = self.network_policies.iter_mut().filter(|(key, _)| !self.policies.contains_key(*key) && !self.undecodable.contains(*key));
+        let kept = self
+            .network_policies
+            .iter_mut()
+            .filter(|(key, _)| !self.policies.contains_key(*key) && !self.undecodable.contains(*key));
         let orphans: Vec<(PolicyKey, Box<NetworkPolicy>)> =
             kept.filter_map(|(key, object)| Some((key.clone(), object.take()?))).collect();
         for (key, object) in orphans {

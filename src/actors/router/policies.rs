@@ -177,7 +177,8 @@ impl RouterState {
     }
 
     pub(super) fn actor_failed(&mut self, id: ActorId, error: &ractor::ActorProcessingErr) {
-        let failed = self.policies.iter().find(|(_, entry)| entry.actor.as_ref().is_some_and(|actor| actor.get_id() == id));
+        let failed =
+            self.policies.iter().find(|(_, entry)| entry.actor.as_ref().is_some_and(|actor| actor.get_id() == id));
         let Some(key) = failed.map(|(key, _)| key.clone()) else { return };
         tracing::error!(policy = %key, %error, "a policy actor failed; it is started again, the others go on");
         self.shared.metrics.restarts.inc();
@@ -239,9 +240,8 @@ impl RouterState {
     fn share_hosts(&mut self, namespace: &str) {
         let cap = self.options.max_hosts_per_namespace;
         let policies = self.policies.iter().filter(|(key, _)| *key.namespace == *namespace);
-        let mut policies: Vec<_> = policies
-            .map(|(key, entry)| (entry.policy.created, key.clone(), entry.policy.host_names().len()))
-            .collect();
+        let mut policies: Vec<_> =
+            policies.map(|(key, entry)| (entry.policy.created, key.clone(), entry.policy.host_names().len())).collect();
         for (key, quota) in host_quotas(&mut policies, cap) {
             let Some(entry) = self.policies.get_mut(&key) else { continue };
             let enough = entry.policy.host_names().len();

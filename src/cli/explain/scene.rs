@@ -110,8 +110,7 @@ impl Scene {
         }
         let options = args.source.options()?;
         let context = options.context.clone();
-        let mut scene =
-            Self { network_policies, policies: known, context, seen_from_here: BTreeSet::new(), report };
+        let mut scene = Self { network_policies, policies: known, context, seen_from_here: BTreeSet::new(), report };
         let given = args.source.sources(Vec::new()).resolve;
         scene.look(&args.to, options, &given).await?;
         Ok(scene)

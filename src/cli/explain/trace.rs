@@ -76,7 +76,7 @@ fn judge(scene: &Scene, question: &Question<'_>, to: &Destination<'_>, name: &st
             writeln!(text, "{name}: allowed\n  no NetworkPolicy restricts the egress of these pods")?;
         }
         Verdict::Denied { selected_by } => {
-            writeln!(text, "{name}: denied\n  {} restrict these pods, and no rule allows it", selected_by.join(", "))?;
+            writeln!(text, "{name}: denied\n  restricted by {}; no rule allows it", selected_by.join(", "))?;
             hints(scene, question, to, text)?;
         }
         Verdict::Allowed { .. } => {
@@ -102,7 +102,8 @@ fn causes(
     text: &mut String,
 ) -> Result<()> {
     let owner = scene.policies.iter().find(|known| {
-        known.object.namespace() == object.namespace() && format!("egress-{}", known.object.name_any()) == object.name_any()
+        known.object.namespace() == object.namespace()
+            && format!("egress-{}", known.object.name_any()) == object.name_any()
     });
     let Some(known) = owner else { return Ok(()) };
     let mut explained = false;
@@ -131,7 +132,8 @@ fn hints(scene: &Scene, question: &Question<'_>, to: &Destination<'_>, text: &mu
                 writeln!(text, "  {described}: {why}")?;
                 continue;
             }
-            let names_host = matches!(question.to, Target::Host(host) if part.policy.hosts.iter().any(|(h, _)| h == host));
+            let names_host =
+                matches!(question.to, Target::Host(host) if part.policy.hosts.iter().any(|(h, _)| h == host));
             if names_host && !part.has_answer(known, to.ip) {
                 writeln!(text, "  {described}: names the host, but no answer held this address")?;
                 continue;

@@ -74,7 +74,9 @@ impl AddressBook {
             let Ok(host) = Fqdn::parse(&name) else { continue };
             let entries: BTreeMap<IpAddr, UnixMinutes> = entries
                 .into_iter()
-                .map(|(address, seen)| (address, late.map_or(latest, |late| latest.min(UnixMinutes(seen.saturating_add(late))))))
+                .map(|(address, seen)| {
+                    (address, late.map_or(latest, |late| latest.min(UnixMinutes(seen.saturating_add(late)))))
+                })
                 .collect();
             if !entries.is_empty() {
                 hosts.insert(host, entries);

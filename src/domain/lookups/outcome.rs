@@ -1,13 +1,13 @@
 //! What the end of a lookup changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::flights::Flight;
 use super::health::{Relief, Verdict};
 use super::name::{Answer, Key, Phase};
-use super::types::{Answered, Delivery, Ended, Lane, LookupId, ServerId};
+use super::types::{Answered, Delivery, Ended, Lane, LookupId};
 use super::{Lookups, schedule};
 use crate::answer::{Family, LookupFailure, Resolution};
 use crate::time::Instant;
@@ -78,7 +78,7 @@ impl Lookups {
         match relief {
             None | Some(Relief::None) => {}
             Some(Relief::BackOff(keys)) => keys.into_iter().for_each(|key| self.back_off(now, key, jitter)),
-            Some(Relief::Due(keys)) => self.make_due(now, key.server, keys),
+            Some(Relief::Due(keys)) => self.make_due(now, keys),
         }
         let name = self.names.get(&key.name)?;
         self.deliver(key, name.answered(now, key.family, key.server)?)
@@ -123,16 +123,9 @@ impl Lookups {
     }
 
     /// The server of these keys is back: those that it answered before come first, for pods depend on them.
-    fn make_due(&mut self, now: Instant, id: ServerId, keys: BTreeSet<Key>) {
+    fn make_due(&mut self, now: Instant, keys: BTreeSet<Key>) {
         let is_answered = |key: &Key| self.state(*key).is_some_and(|state| state.answer.is_some());
-        let (mut answered, mut others): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(is_answered);
-        let servers = || self.servers.iter().flat_map(BTreeMap::keys);
-        // Each server begins elsewhere, so that servers that come back together share the names before they confirm.
-        let rank = servers().position(|server| *server == id).unwrap_or_default();
-        for keys in [&mut answered, &mut others] {
-            let start = keys.len() * rank / servers().count().max(1);
-            keys.rotate_left(start);
-        }
+        let (answered, others): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(is_answered);
         let step = schedule::spread_step(&self.config, answered.len() + others.len());
         let mut after = Duration::ZERO;
         for key in answered.into_iter().chain(others) {

@@ -1,5 +1,6 @@
 //! The hosts of a policy: what lookups said of each, and what that does to the book.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -180,7 +181,8 @@ impl Machine {
         // A frozen policy expires nothing; its book only reports.
         let frozen = self.is_frozen();
         let learned = self.book.learn(&name, &fine, now.unix, self.caps());
-        let present = |address: &IpAddr| addresses.contains(address) || elsewhere.contains(address);
+        let held: HashSet<&IpAddr> = addresses.iter().chain(elsewhere).collect();
+        let present = |address: &IpAddr| held.contains(address);
         let expired =
             if frozen { 0 } else { self.book.expire(&name, family, present, now.unix, self.policy.retention) };
 
@@ -203,7 +205,8 @@ impl Machine {
         if state.dropped == Some(DroppedReason::GuardRail) && before.dropped != state.dropped {
             let guarded = addresses.iter().filter(|a| self.context.cluster.guard.judge(**a) == Verdict::Guarded);
             let list = guarded.map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let note = format!("{name} answered {list}: addresses of the cluster, a node or the platform stay forbidden");
+            let note =
+                format!("{name} answered {list}: addresses of the cluster, a node or the platform stay forbidden");
             self.event("GuardRail", true, note, now.instant, effects);
         }
         if let Some(host) = self.hosts.get_mut(at) {

@@ -71,7 +71,9 @@ impl Machine {
             Ownership::Foreign | Ownership::Adoptable if self.knows(object) => self.observe_ours(object, now, effects),
             Ownership::Foreign => self.observe_foreign(object, now, effects),
             Ownership::Adoptable => {
-                self.adopting = Some(Adopting::Foreign(object.spec.iter().flat_map(network_policy::blocks).map(|(net, _)| net).collect()));
+                self.adopting = Some(Adopting::Foreign(
+                    object.spec.iter().flat_map(network_policy::blocks).map(|(net, _)| net).collect(),
+                ));
                 self.load_book(object, now, effects);
                 self.live = Live::Ours(Stored::of(object, &self.policy.key));
             }
@@ -114,7 +116,8 @@ impl Machine {
         let mut stored = Stored::of(object, &self.policy.key);
         if self.book_loaded {
             let own = self.outstanding.iter().any(|write| write.fingerprint == Some(stored.fingerprint));
-            let same = matches!(&self.live, Live::Ours(known) if known.fingerprint == stored.fingerprint && !known.drifted);
+            let same =
+                matches!(&self.live, Live::Ours(known) if known.fingerprint == stored.fingerprint && !known.drifted);
             stored.drifted = !(own || same && stored.is_marked);
             if stored.drifted {
                 self.contenders = network_policy::other_managers(object);
@@ -187,6 +190,12 @@ impl Machine {
         patch.metadata.uid.clone_from(&object.metadata.uid);
         patch.metadata.resource_version.clone_from(&object.metadata.resource_version);
         patch.metadata.owner_references = Some(network_policy::repaired_owners(object, &self.policy));
-        self.emit_write(WriteKind::RepairOwners, Lane::Spec, None, WriteRequest::RepairOwners(Box::new(patch)), effects);
+        self.emit_write(
+            WriteKind::RepairOwners,
+            Lane::Spec,
+            None,
+            WriteRequest::RepairOwners(Box::new(patch)),
+            effects,
+        );
     }
 }

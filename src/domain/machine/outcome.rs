@@ -81,7 +81,8 @@ impl Machine {
             return;
         }
         let mutated = write.fingerprint.is_some_and(|wanted| wanted != stored.fingerprint);
-        let overtaken = previous.as_ref().is_some_and(|known| known.uid == stored.uid && known.version > stored.version);
+        let overtaken =
+            previous.as_ref().is_some_and(|known| known.uid == stored.uid && known.version > stored.version);
         let changed = previous.as_ref().is_none_or(|known| known.fingerprint != stored.fingerprint);
         if mutated {
             self.mutated(&mut stored, write.fingerprint, object, now, effects);
@@ -143,7 +144,9 @@ impl Machine {
     }
 
     fn updated(&self) -> Effect {
-        let text = |net: ipnet::IpNet| if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() };
+        let text = |net: ipnet::IpNet| {
+            if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+        };
         let explicit = self.policy.blocks.iter().map(|(_, block)| text(block.net));
         let learned = self.book.iter().map(|(_, address, _)| address.to_string());
         let ips: BTreeSet<String> = explicit.chain(learned).collect();

@@ -66,7 +66,13 @@ impl Machine {
         }
         self.changed = None;
         let object = network_policy::owned(&self.policy, spec, &self.book, None);
-        self.emit_write(WriteKind::Create, Lane::Spec, Some(fingerprint), WriteRequest::Create(Box::new(object)), effects);
+        self.emit_write(
+            WriteKind::Create,
+            Lane::Spec,
+            Some(fingerprint),
+            WriteRequest::Create(Box::new(object)),
+            effects,
+        );
     }
 
     fn reconcile_ours(&mut self, stored: &Stored, now: Now, effects: &mut Vec<Effect>) {

@@ -47,7 +47,9 @@ fn is_namespace_rule(rule: &NetworkPolicyEgressRule, name: Option<&str>, ports: 
 fn has_ports(rule: &NetworkPolicyEgressRule, expected: &[(&str, i32)]) -> bool {
     let mut ports: Vec<(&str, i32)> = Vec::new();
     for port in rule.ports.iter().flatten() {
-        let NetworkPolicyPort { protocol, port: Some(IntOrString::Int(number)), end_port: None } = port else { return false };
+        let NetworkPolicyPort { protocol, port: Some(IntOrString::Int(number)), end_port: None } = port else {
+            return false;
+        };
         ports.push((protocol.as_deref().unwrap_or("TCP"), *number));
     }
     ports.sort_unstable();

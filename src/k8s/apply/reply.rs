@@ -1,4 +1,5 @@
-//! What the API server's replies mean. Each arm is a reply that kube-apiserver 1.36.3 was seen to give.
+//! What the API server's replies mean, as kube-apiserver 1.36.3 was seen to give them; the tests keep the bodies. Only
+//! 408, redirects and the conflict of a quota were not seen.
 
 use std::error::Error;
 use std::io;

@@ -103,6 +103,24 @@ fn a_failing_name_backs_off_to_five_minutes_and_comes_back_at_once_when_it_answe
 }
 
 #[test]
+fn an_answer_ends_the_back_off() {
+    let failing = |at: u64| at < 600_000 || (1_000_000..1_011_000).contains(&at);
+    let mut world = World::new(1, move |query| match query.host.as_str() {
+        "flaky.example" if failing(query.at.0) => Reply::Fails(LookupFailure::ServFail),
+        _ => addresses(&[1], 0),
+    });
+    // Many live names, so that the server is never in doubt.
+    world.subscribe_many(1, "live", "live", 100);
+    world.subscribe(2, "a", &["flaky.example"], 600);
+    world.run_to(Instant(1_030_000));
+    // The second outage begins with a back-off of a second, as the first did.
+    let times = world.times("flaky.example", Family::V4);
+    let first = times.iter().position(|at| at.0 >= 1_000_000).unwrap();
+    let next = times[first + 1].since(times[first]);
+    assert!(next.as_millis() <= 1_010, "{next:?}");
+}
+
+#[test]
 fn a_negative_answer_is_asked_again_when_it_expires() {
     let mut world = World::new(1, |_| Reply::Negative(AnswerKind::NxDomain, 25));
     world.subscribe(1, "a", &[HOST], 600);

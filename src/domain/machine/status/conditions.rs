@@ -80,7 +80,11 @@ impl Machine {
         let stale = self.hosts.iter().enumerate().filter(|(at, _)| self.is_stale(*at, now.unix));
         let stale: Vec<String> = stale.map(|(_, host)| said(host)).collect();
         if !stale.is_empty() {
-            return finding(Some(false), ResolvedReason::Stale, format!("no answer for very long: {}", listed(&stale, ", ")));
+            return finding(
+                Some(false),
+                ResolvedReason::Stale,
+                format!("no answer for very long: {}", listed(&stale, ", ")),
+            );
         }
         if !self.all_settled() && self.standing == Standing::Normal {
             return finding(None, ResolvedReason::Pending, "first lookups are under way".to_owned());
@@ -93,7 +97,8 @@ impl Machine {
         if !failing.is_empty() {
             return finding(Some(false), ResolvedReason::SomeFailing, listed(&failing, ", "));
         }
-        let local = self.hosts.iter().filter(|host| host.local || self.families().any(|f| host.family(f).cluster_local));
+        let local =
+            self.hosts.iter().filter(|host| host.local || self.families().any(|f| host.family(f).cluster_local));
         let local: Vec<String> = local.map(|host| host.name.to_string()).collect();
         if !local.is_empty() {
             let message = format!("{}: inside the cluster, use a namespace destination", listed(&local, ", "));
@@ -104,7 +109,8 @@ impl Machine {
 
     /// No family gave an answer with addresses the last time. One lost family beside a good one is no failure.
     fn is_failing(&self, host: &HostState) -> bool {
-        let positive = |family| host.family(family).last == Some(LastLookup::Answered(crate::answer::AnswerKind::Positive));
+        let positive =
+            |family| host.family(family).last == Some(LastLookup::Answered(crate::answer::AnswerKind::Positive));
         !self.families().any(positive)
     }
 
@@ -134,7 +140,9 @@ impl Machine {
             };
         }
         if let Live::Foreign { .. } = self.live {
-            let message = format!("NetworkPolicy {name} is not ours; annotate it platform.example.com/adopt=true to hand it over");
+            let message = format!(
+                "NetworkPolicy {name} is not ours; annotate it platform.example.com/adopt=true to hand it over"
+            );
             return bad(AppliedReason::NameConflict, message);
         }
         if let Some(trouble) = self.trouble.as_ref().filter(|t| t.reason != AppliedReason::Contested) {
@@ -181,9 +189,8 @@ impl Machine {
         for condition in &status.conditions {
             let kind = condition.type_.as_str();
             let before = self.status.conditions.iter().find(|(k, _, _, _)| k == kind);
-            let is_news = before.is_none_or(|(_, status, reason, _)| {
-                (status, reason) != (&condition.status, &condition.reason)
-            });
+            let is_news =
+                before.is_none_or(|(_, status, reason, _)| (status, reason) != (&condition.status, &condition.reason));
             let event = match (kind, condition.status.as_str()) {
                 ("Resolved", "False") => Some("LookupsFailing"),
                 ("Accepted", "False") => Some("PartlyInvalid"),
@@ -199,7 +206,8 @@ impl Machine {
 
 /// True when every part is; otherwise the first part that is not says why.
 fn ready(parts: &[Finding]) -> Finding {
-    let worst = parts.iter().find(|part| part.status == Some(false)).or(parts.iter().find(|part| part.status.is_none()));
+    let worst =
+        parts.iter().find(|part| part.status == Some(false)).or(parts.iter().find(|part| part.status.is_none()));
     match worst {
         None => Finding {
             kind: ConditionType::Ready,

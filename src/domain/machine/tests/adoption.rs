@@ -64,7 +64,11 @@ fn somebody_elses_object_is_left_alone_and_taken_up_within_5_minutes_of_going_aw
         assert!(sim.revisions.is_empty());
         sim.assert_condition("Applied", "False", "NameConflict");
         assert!(sim.enforcing, "fail closed");
-        assert_eq!(sim.event_reasons().iter().filter(|reason| **reason == "NameConflict").count(), 2, "one in 10 minutes");
+        assert_eq!(
+            sim.event_reasons().iter().filter(|reason| **reason == "NameConflict").count(),
+            2,
+            "one in 10 minutes"
+        );
         sim.stored = None;
         sim.advance(Duration::from_secs(300));
         sim.assert_allowed(&["192.0.2.1"]);

@@ -55,7 +55,9 @@ fn a_networkpolicy_widened_while_down_is_put_right_at_start() {
     let mut sim = converged();
     sim.edit_while_down(|object| {
         let spec = object.spec.as_mut().unwrap();
-        spec.egress.get_or_insert_default().push(serde_json::from_value(json!({"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]})).unwrap());
+        spec.egress
+            .get_or_insert_default()
+            .push(serde_json::from_value(json!({"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]})).unwrap());
     });
     sim.restart();
     sim.assert_allowed(&["192.0.2.1", "192.0.2.2"]);
