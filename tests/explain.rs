@@ -60,8 +60,8 @@ fn check(question: &[&str], code: i32, lines: &[&str]) {
     let path = folder.path().to_str().unwrap();
     let (ended, text, told) = run(&[&[path, "--namespace", "team", "--dns-servers", "127.0.0.1:1"], question].concat());
     let text = text.replace(&format!("{path}/"), "");
-    let found: Vec<&str> =
-        text.lines().skip(1).map(|line| line.split(", last answered").next().unwrap_or(line)).collect();
+    let found: Vec<String> = text.lines().skip(1).map(without_time).collect();
+    let found: Vec<&str> = found.iter().map(String::as_str).collect();
     assert_eq!((ended, found.as_slice()), (Some(code), lines), "{told}");
 }
 

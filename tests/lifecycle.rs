@@ -1,5 +1,19 @@
 //! A policy's ordinary life on a real API server: created, kept true to DNS, changed, deleted.
 
+#[path = "lifecycle/dry_run.rs"]
+mod dry_run;
+#[path = "lifecycle/following.rs"]
+mod following;
+#[path = "lifecycle/guard.rs"]
+mod guard;
+#[path = "lifecycle/namespaces.rs"]
+mod namespaces;
+#[path = "lifecycle/outages.rs"]
+mod outages;
+#[path = "lifecycle/rendering.rs"]
+mod rendering;
+#[path = "lifecycle/telling.rs"]
+mod telling;
 mod world;
 
 use std::time::{Duration, Instant};

@@ -25,6 +25,9 @@ pub struct Text {
     pub text: String,
 }
 
+/// When each file was changed last, and how long it is; nothing of one that is not there any more.
+pub type Stamps = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
+
 /// What the command line's paths come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inputs {
@@ -75,7 +78,7 @@ impl Inputs {
     }
 
     /// Changes whenever one of the files does, as far as the file system tells.
-    pub fn stamps(&self) -> Vec<(PathBuf, Option<(SystemTime, u64)>)> {
+    pub fn stamps(&self) -> Stamps {
         let stamp = |path: &PathBuf| {
             let metadata = path.metadata().ok()?;
             Some((metadata.modified().ok()?, metadata.len()))

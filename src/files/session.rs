@@ -5,7 +5,7 @@
 mod entry;
 mod lookups;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,8 +92,8 @@ impl Session {
             .cloned()
             .partition(|policy| self.is_protected(&policy.key().namespace));
         self.protected = protected;
-        let gone: Vec<PolicyKey> =
-            self.entries.keys().filter(|key| !open.iter().any(|policy| policy.key() == *key)).cloned().collect();
+        let present: BTreeSet<&PolicyKey> = open.iter().map(LoadedPolicy::key).collect();
+        let gone: Vec<PolicyKey> = self.entries.keys().filter(|key| !present.contains(key)).cloned().collect();
         for key in gone {
             self.remove(&key);
         }

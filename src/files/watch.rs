@@ -1,8 +1,8 @@
 //! `render --watch`: renders again when a file changes or an answer does.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use egress_domain::settings::Settings;
@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::finding::Finding;
-use super::input::Inputs;
+use super::input::{Inputs, Stamps};
 use super::load::Sources;
 use super::output::write_folder;
 use super::session::Session;
@@ -96,7 +96,7 @@ impl Watch<'_> {
     }
 
     /// What the files look like, or why they cannot be found.
-    fn stamps(&self) -> Result<Vec<(PathBuf, Option<(SystemTime, u64)>)>, Vec<Finding>> {
+    fn stamps(&self) -> Result<Stamps, Vec<Finding>> {
         Inputs::find(&self.sources.paths).map(|inputs| inputs.stamps())
     }
 }

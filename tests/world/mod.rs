@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test program uses another part of it")]
 
 mod controller;
+mod recorder;
+mod revisions;
 mod many;
 mod network;
 
@@ -13,15 +15,18 @@ use anyhow::{Context, Result, bail, ensure};
 use egress_domain::api::{EgressPolicy, custom_resource_definition};
 use egress_domain::network_policy;
 use egress_testbed::control_plane::{ControlPlane, Trust};
-use egress_testbed::dns::DnsServer;
+use egress_testbed::dns::{DnsServer, RecordType};
 use egress_testbed::eventually;
 use egress_testbed::proxy::{self, FaultProxy};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 pub use controller::Controller;
+pub use recorder::Recorder;
+pub use revisions::Revisions;
 pub use many::{Allowed, entry};
 pub use network::{inside_namespace, loopback_with};
 
@@ -213,6 +218,40 @@ impl World {
         eventually(PATIENCE, check).await.expect("the condition comes")
     }
 
+    /// Records every revision of every NetworkPolicy from now on.
+    pub async fn record(&self) -> Recorder {
+        Recorder::start(&self.client).await
+    }
+
+    /// What somebody else does to a NetworkPolicy: a merge patch under another field manager.
+    pub async fn hand_edit(&self, namespace: &str, object: &str, manager: &str, patch: Value) -> NetworkPolicy {
+        let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+        let edited = self.network_policies(namespace).patch(object, &params, &Patch::Merge(patch)).await;
+        edited.expect("the edit is accepted")
+    }
+
+    /// Waits for an Event of this reason about this policy; gives its note.
+    pub async fn event(&self, namespace: &str, policy: &str, reason: &str) -> String {
+        let api = Api::<Event>::namespaced(self.client.clone(), namespace);
+        let check = async || {
+            let all = api.list(&ListParams::default()).await?.items;
+            let about = |event: &&Event| event.regarding.as_ref().and_then(|it| it.name.as_deref()) == Some(policy);
+            let found = all.iter().filter(about).find(|event| event.reason.as_deref() == Some(reason));
+            found.and_then(|event| event.note.clone()).with_context(|| format!("no Event {reason} about {policy}"))
+        };
+        eventually(PATIENCE, check).await.expect("the Event comes")
+    }
+
+    /// Waits until an EgressPolicy is really gone.
+    pub async fn policy_is_gone(&self, namespace: &str, name: &str) {
+        let api = self.policies(namespace);
+        let check = async || {
+            ensure!(api.get_metadata_opt(name).await?.is_none(), "{name} still exists");
+            anyhow::Ok(())
+        };
+        eventually(PATIENCE, check).await.expect("the policy goes");
+    }
+
     /// Waits until an object of this name is gone.
     pub async fn is_gone(&self, namespace: &str, object: &str) {
         let api = self.network_policies(namespace);
@@ -228,6 +267,29 @@ impl World {
         let api = self.network_policies(namespace);
         let check = async || api.get_opt(object).await?.with_context(|| format!("{object} does not exist"));
         eventually(PATIENCE, check).await.expect("the object comes")
+    }
+
+    /// resourceVersion of `egress-{name}`: every write changes it.
+    pub async fn resource_version(&self, namespace: &str, name: &str) -> String {
+        self.network_policy(namespace, name).await.metadata.resource_version.expect("a version")
+    }
+
+    /// The stored spec of `egress-{name}` as JSON.
+    pub async fn spec(&self, namespace: &str, name: &str) -> Value {
+        serde_json::to_value(self.network_policy(namespace, name).await.spec.expect("a spec")).expect("JSON")
+    }
+
+    /// The status of a policy as JSON.
+    pub async fn status(&self, namespace: &str, name: &str) -> Value {
+        json!(self.policies(namespace).get(name).await.expect("the policy").status.expect("a status"))
+    }
+
+    /// Waits until the DNS server was asked so many more times for the host's A records: a window in which as many
+    /// refreshes have happened.
+    pub async fn refreshes(&self, host: &str, more: u64) {
+        let asked = self.dns.count(host, RecordType::A);
+        let within = PATIENCE + Duration::from_secs(more);
+        self.dns.wait_for_count(host, RecordType::A, asked + more, within).await.expect("the host is asked for");
     }
 
     /// (resourceVersion, generation) of `egress-{name}` and resourceVersion of the policy: what no-ops leave alone.

@@ -1,4 +1,4 @@
-//! I1-I4 and I7 over random specs, answers, failures, edits and restarts: checked at every stored revision.
+//! I1-I7 over random specs, answers, failures, edits and restarts: checked at every stored revision.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::sim::{Sim, hosts};
+use super::sim::{Sim, foreign, hosts};
 use crate::answer::{Family, LookupFailure};
 use crate::settings::Settings;
 
@@ -51,6 +51,17 @@ fn v4(octet: u8) -> String {
 
 fn v6(octet: u8) -> String {
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, octet.into()).to_string()
+}
+
+/// An address that is fine, or one that the guard rail knows, plainly or inside an IPv6 form.
+fn guarded_or_not() -> impl Strategy<Value = String> {
+    let bad = prop::sample::select(vec![[127, 0, 0, 1], [169, 254, 169, 254], [10, 96, 0, 9], [0, 0, 0, 0], [224, 0, 0, 1]]);
+    prop_oneof![
+        (0..9_u8).prop_map(v4),
+        bad.clone().prop_map(|octets| Ipv4Addr::from(octets).to_string()),
+        bad.clone().prop_map(|octets| Ipv4Addr::from(octets).to_ipv6_mapped().to_string()),
+        bad.prop_map(|[a, b, c, d]| format!("64:ff9b::{a:02x}{b:02x}:{c:02x}{d:02x}")),
+    ]
 }
 
 fn run(sim: &mut Sim, op: &Op) {
@@ -184,5 +195,32 @@ proptest! {
                 prop_assert!(sim.machine.book().count(&super::sim::host(name)) <= 8);
             }
         }
+    }
+
+    #[test]
+    fn no_revision_of_ours_allows_a_guarded_address(
+        answers in prop::collection::vec((0..3_usize, prop::collection::vec(guarded_or_not(), 1..5), 0..4_000_u32), 1..20),
+    ) {
+        let mut sim = start();
+        for (n, addresses, seconds) in answers {
+            let all: Vec<&str> = addresses.iter().map(String::as_str).collect();
+            sim.answer(NAMES[n], &all);
+            sim.advance(Duration::from_secs(seconds.into()));
+            for address in sim.allowed() {
+                let verdict = sim.cluster.guard.judge(address.parse().unwrap());
+                prop_assert_eq!(verdict, crate::guard::Verdict::Fine, "{}", address);
+            }
+        }
+    }
+
+    #[test]
+    fn somebody_elses_object_is_never_touched(ops in prop::collection::vec(op(), 1..40)) {
+        let theirs = foreign(json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]}));
+        let mut sim = Sim::with(hosts(&NAMES), Some(theirs.clone()), Settings::default());
+        for op in ops.iter().filter(|op| !matches!(op, Op::Widen | Op::Delete | Op::LoseBook)) {
+            run(&mut sim, op);
+        }
+        prop_assert_eq!(sim.stored, Some(theirs));
+        prop_assert!(sim.revisions.is_empty());
     }
 }
