@@ -7,7 +7,6 @@ mod watches;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use egress_domain::cluster::Cluster;
 use egress_domain::cluster::facts::ClusterFlags;
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -68,7 +67,8 @@ pub async fn run(args: RunArgs) -> Result<u8> {
         clock: clock.clone(),
         metrics: metrics.writer,
     };
-    let (writer, _) = Writer::spawn_linked(None, Writer, writer_args, supervisor.get_cell()).await?;
+    let (writer, _) =
+        Writer::spawn_linked(Some("writer".to_owned()), Writer, writer_args, supervisor.get_cell()).await?;
 
     // Handles first, listener next: the process is seen as alive and not ready while it waits for the API server.
     let (router_ready, cluster_ready) = (readiness.handle("policies"), readiness.handle("cluster"));
@@ -108,7 +108,8 @@ pub async fn run(args: RunArgs) -> Result<u8> {
         clock: clock.clone(),
         metrics: metrics.resolver,
     };
-    let (resolver, _) = Resolver::spawn_linked(None, Resolver, resolver_args, supervisor.get_cell()).await?;
+    let (resolver, _) =
+        Resolver::spawn_linked(Some("resolver".to_owned()), Resolver, resolver_args, supervisor.get_cell()).await?;
     let cluster_now = known.cluster.borrow().clone();
     let router_args = RouterArgs {
         settings,
@@ -121,7 +122,8 @@ pub async fn run(args: RunArgs) -> Result<u8> {
         ready: router_ready,
         heartbeat: router_heartbeat,
     };
-    let (router, _) = Router::spawn_linked(None, Router, router_args, supervisor.get_cell()).await?;
+    let (router, _) =
+        Router::spawn_linked(Some("router".to_owned()), Router, router_args, supervisor.get_cell()).await?;
     actors.set(&router, &writer, &resolver);
     let beat = |name| beats.heartbeat(name, LIVENESS_BOUND);
     let _pulse = pulse::start((writer.clone(), beat("writer")), (resolver.clone(), beat("resolver")));
@@ -176,19 +178,13 @@ async fn forward(
     resolver: crate::actors::resolver::ResolverRef,
     follow_servers: bool,
 ) {
-    let families = known.cluster.borrow().families;
     loop {
         tokio::select! {
             Ok(()) = known.cluster.changed() => {
                 let cluster = known.cluster.borrow_and_update().clone();
-                if cluster.families == families {
-                    drop(router.cast(RouterMsg::Cluster(cluster)));
-                } else {
-                    // What is looked up was decided at the start; half a change would leave policies waiting for ever.
-                    tracing::warn!("the address families of the cluster changed: restart to follow");
-                    let cluster = Cluster { families, ..(*cluster).clone() };
-                    drop(router.cast(RouterMsg::Cluster(Arc::new(cluster))));
-                }
+                // The resolver first: a policy that waits for a family must find it looked up.
+                drop(resolver.cast(ResolverMsg::SetFamilies(cluster.families)));
+                drop(router.cast(RouterMsg::Cluster(cluster)));
             }
             Ok(()) = known.servers.changed() => {
                 let servers = known.servers.borrow_and_update().clone();

@@ -22,6 +22,9 @@ pub const EXIT_ERROR: u8 = 2;
 /// Of `render --strict`: there were warnings.
 pub const EXIT_WARNINGS: u8 = 3;
 
+/// Threads of the runtime at least.
+const MIN_THREADS: usize = 2;
+
 /// The whole command line.
 #[derive(Parser, Debug)]
 #[command(
@@ -78,7 +81,9 @@ pub fn execute(cli: Cli) -> Result<u8> {
 }
 
 fn block_on(command: impl Future<Output = Result<u8>>) -> Result<u8> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // Never one alone: on a machine with one core a task that blocks would stop everything.
+    let threads = std::thread::available_parallelism().map_or(MIN_THREADS, usize::from).max(MIN_THREADS);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     runtime.context("the runtime cannot be started")?.block_on(command)
 }
 

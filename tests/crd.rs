@@ -147,6 +147,7 @@ async fn addresses_and_blocks_are_such() {
     accepts(one(json!({"ip": "2001:db8::1"}))).await;
     accepts(one(json!({"cidr": "2001:db8::/32", "except": ["2001:db8:1::/48"]}))).await;
     rejects(one(json!({"ip": "300.1.1.1"})), "ip is an IPv4 or IPv6 address").await;
+    rejects(one(json!({"ip": "::ffff:192.0.2.1"})), "ip is an IPv4 or IPv6 address").await;
     rejects(one(json!({"ip": "192.0.2.0/24"})), "ip is an IPv4 or IPv6 address").await;
     rejects(one(json!({"cidr": "192.0.2.1"})), "cidr is a block").await;
     rejects(one(json!({"cidr": "192.0.2.0/33"})), "cidr is a block").await;

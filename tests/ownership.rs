@@ -79,12 +79,14 @@ async fn the_python_operators_objects_are_taken_over_with_one_write_each() {
     let mut world = World::with(options).await;
     let namespace = world.namespace("app").await;
     world.dns.set_host("api.github.com", &ips(&["192.0.2.1"]), 60);
-    let spec = json!({"destinations": [{"hostname": "api.github.com"}, {"ip": "8.8.8.8"}], "namespaces": ["backup-tools"]});
+    let spec =
+        json!({"destinations": [{"hostname": "api.github.com"}, {"ip": "8.8.8.8"}], "namespaces": ["backup-tools"]});
     seed_policy(&world, &namespace, "web", spec).await;
     // 198.51.100.7 is left of a host that the spec names no more.
     let seed = network_policy("egress-web", seed_spec(&["172.16.0.10", "192.0.2.1", "198.51.100.7", "8.8.8.8"]));
     let uid = create(&world, &namespace, &seed).await.uid();
-    let deny = network_policy("default-deny-egress", json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": []}));
+    let deny =
+        network_policy("default-deny-egress", json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": []}));
     let deny = create(&world, &namespace, &deny).await;
     let recorder = world.record().await;
 
@@ -260,7 +262,11 @@ async fn a_policy_deleted_and_made_anew_at_once_ends_right_with_the_new_owner_on
         world.replace_spec(&namespace, "web", spec).await;
         world.allows(&namespace, "web", &["8.8.4.4"]).await;
         is_owned_by_the_present_policy_alone(&world, &namespace, "web").await;
-        assert_eq!(world.network_policies(&namespace).list(&Default::default()).await.unwrap().items.len(), 2, "{round}");
+        assert_eq!(
+            world.network_policies(&namespace).list(&Default::default()).await.unwrap().items.len(),
+            2,
+            "{round}"
+        );
     }
 }
 

@@ -22,8 +22,10 @@ pub(super) fn start(
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let answers =
-                tokio::join!(writer.call(WriterMsg::Snapshot, PATIENCE), resolver.call(ResolverMsg::Snapshot, PATIENCE));
+            let answers = tokio::join!(
+                writer.call(WriterMsg::Snapshot, PATIENCE),
+                resolver.call(ResolverMsg::Snapshot, PATIENCE)
+            );
             if answers.0.is_ok_and(|answer| answer.is_success()) {
                 writer_beat.beat();
             }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub use annotation::{BookError, MAX_ANNOTATION_BYTES, worst_case_bytes};
+pub use annotation::{BookError, MAX_ANNOTATION_BYTES, pairs_that_fit, worst_case_bytes};
 
 use crate::answer::Family;
 use crate::fqdn::Fqdn;
@@ -206,7 +206,12 @@ impl AddressBook {
     }
 
     fn remove(&mut self, host: &Fqdn, address: &IpAddr) -> bool {
-        self.hosts.get_mut(host).is_some_and(|entries| entries.remove(address).is_some())
+        let Some(entries) = self.hosts.get_mut(host) else { return false };
+        let was_known = entries.remove(address).is_some();
+        if entries.is_empty() {
+            self.hosts.remove(host);
+        }
+        was_known
     }
 }
 

@@ -21,8 +21,11 @@ impl Fingerprint {
             unordered(policy_types.as_deref(), |t, h| t.hash(h)).hash(h);
             selector(pod_selector.as_ref()).hash(h);
             unordered(egress.as_deref(), rule).hash(h);
-            // We never write ingress: whatever it says differs from nothing.
-            ingress.as_ref().filter(|rules| !rules.is_empty()).map(|rules| format!("{rules:?}")).hash(h);
+            // We never write ingress rules, and an apply cannot take away those that another manager owns: without
+            // their policy type they mean nothing, with it whatever they say differs from nothing.
+            let has_ingress = policy_types.as_ref().is_none_or(|types| types.iter().any(|t| t == "Ingress"));
+            let rules = ingress.as_ref().filter(|rules| has_ingress && !rules.is_empty());
+            rules.map(|rules| format!("{rules:?}")).hash(h);
         }))
     }
 }
@@ -137,6 +140,13 @@ mod tests {
             false,
         );
         check(json!({"podSelector": {"matchLabels": {"a": "b"}}}), json!({"podSelector": {}}), false);
-        check(json!({"policyTypes": ["Egress"], "ingress": [{}]}), json!({"policyTypes": ["Egress"]}), false);
+        let both = ["Ingress", "Egress"];
+        check(json!({"policyTypes": both, "ingress": [{}]}), json!({"policyTypes": both}), false);
+        check(json!({"ingress": [{}]}), json!({}), false);
+    }
+
+    #[test]
+    fn ingress_rules_without_their_policy_type_mean_nothing() {
+        check(json!({"policyTypes": ["Egress"], "ingress": [{}]}), json!({"policyTypes": ["Egress"]}), true);
     }
 }

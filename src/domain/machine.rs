@@ -22,7 +22,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::answer::{Family, Resolution};
 use crate::api::{AppliedReason, EgressPolicy, EgressPolicyStatus, Mode};
-use crate::book::{AddressBook, Caps};
+use crate::book::{AddressBook, Caps, pairs_that_fit};
 use crate::cluster::Cluster;
 use crate::fingerprint::Fingerprint;
 use crate::fqdn::Fqdn;
@@ -122,6 +122,9 @@ struct Outstanding {
     seq: u64,
     kind: WriteKind,
     fingerprint: Option<Fingerprint>,
+    /// It has another spec than what was there or under way when it was sent. The watch may show it before its answer
+    /// comes, so this cannot be told from the live object then.
+    changes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,7 +319,8 @@ impl Machine {
 
     fn caps(&self) -> Caps {
         let settings = &self.context.settings;
-        Caps { per_host: settings.max_addresses_per_host, per_policy: settings.max_addresses_per_policy }
+        let per_policy = pairs_that_fit(self.policy.hosts.iter().map(|(host, _)| host), settings.max_addresses_per_policy);
+        Caps { per_host: settings.max_addresses_per_host, per_policy }
     }
 
     fn families(&self) -> impl Iterator<Item = Family> + use<> {
@@ -338,7 +342,13 @@ impl Machine {
     ) {
         let seq = self.next_seq;
         self.next_seq += 1;
-        self.outstanding.push(Outstanding { seq, kind, fingerprint });
+        let under_way = self.outstanding.iter().rev().find_map(|write| write.fingerprint);
+        let present = match &self.live {
+            Live::Ours(stored) => Some(stored.fingerprint),
+            Live::Absent | Live::Foreign { .. } => None,
+        };
+        let changes = fingerprint.is_some() && fingerprint != under_way.or(present);
+        self.outstanding.push(Outstanding { seq, kind, fingerprint, changes });
         effects.push(Effect::Write { seq, lane, request });
     }
 

@@ -93,7 +93,10 @@ impl Namespace {
     fn create_if_due(&mut self, now: Instant, effects: &mut Vec<NamespaceEffect>) -> bool {
         let due = self.deny == Deny::Absent && !self.enforcing.is_empty() && self.drift.allows(now);
         if due {
-            self.drift.record(now);
+            // The first creation repairs nothing: a deletion right after it is put right at once.
+            if self.created_once {
+                self.drift.record(now);
+            }
             self.deny = Deny::Creating;
             self.created_once = true;
             effects.push(NamespaceEffect::CreateDefaultDeny);
@@ -143,6 +146,15 @@ mod tests {
         assert_eq!(namespace.deny_gone(Instant(2)), [], "the second time waits for the back-off");
         let due = namespace.next_deadline().unwrap();
         assert_eq!(namespace.tick(due), [NamespaceEffect::CreateDefaultDeny]);
+    }
+
+    #[test]
+    fn a_default_deny_that_goes_right_after_its_creation_comes_back_at_once() {
+        let mut namespace = Namespace::new(false);
+        let created = namespace.enforcing(&key("a"), Some(true), Instant(0));
+        assert_eq!(created, [NamespaceEffect::CreateDefaultDeny]);
+        namespace.create_answered(true);
+        assert_eq!(namespace.deny_gone(Instant(1)), [NamespaceEffect::CreateDefaultDeny]);
     }
 
     #[test]

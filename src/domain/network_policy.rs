@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use crate::api::{ADOPT_ANNOTATION, BOOK_ANNOTATION, FIELD_MANAGER, GROUP, KIND, MANAGED_BY_LABEL, VERSION};
 use crate::book::AddressBook;
-use crate::object::{DEFAULT_DENY, PolicyKey};
+use crate::object::{DEFAULT_DENY, EGRESS_PREFIX, PolicyKey};
 use crate::policy::ValidatedPolicy;
 use crate::render::render_default_deny;
 use crate::settings::Adoption;
@@ -100,9 +100,11 @@ pub fn ownership(object: &NetworkPolicy, key: &PolicyKey, uid: &str, adoption: A
 
 /// The EgressPolicy that an object of ours says it belongs to, with the owner's uid.
 pub fn owner(object: &NetworkPolicy) -> Option<(PolicyKey, &str)> {
-    let owner = object.metadata.owner_references.iter().flatten().find(|owner| is_our_kind(owner))?;
-    let key = PolicyKey::new(object.metadata.namespace.clone()?, owner.name.as_str());
-    (object.metadata.name.as_deref() == Some(&key.network_policy_name())).then_some((key, owner.uid.as_str()))
+    // A reference to another EgressPolicy may stand before that of the policy that the object is named after.
+    let name = object.metadata.name.as_deref()?.strip_prefix(EGRESS_PREFIX)?;
+    let owners = object.metadata.owner_references.iter().flatten();
+    let owner = owners.filter(|owner| is_our_kind(owner)).find(|owner| owner.name == name)?;
+    Some((PolicyKey::new(object.metadata.namespace.clone()?, name), owner.uid.as_str()))
 }
 
 fn is_our_kind(owner: &OwnerReference) -> bool {
@@ -143,6 +145,12 @@ pub fn blocks(spec: &NetworkPolicySpec) -> impl Iterator<Item = (IpNet, Vec<IpNe
         let except = block.except.iter().flatten().filter_map(|hole| hole.parse().ok()).collect();
         Some((block.cidr.parse().ok()?, except))
     })
+}
+
+/// Whether a spec allows every address: by a rule without peers, or because it does not govern egress.
+pub fn is_open(spec: &NetworkPolicySpec) -> bool {
+    let governs = spec.policy_types.as_ref().is_none_or(|types| types.iter().any(|kind| kind == "Egress"));
+    !governs || spec.egress.iter().flatten().any(|rule| rule.to.as_ref().is_none_or(Vec::is_empty))
 }
 
 /// Whether a spec allows an address by one of its blocks.

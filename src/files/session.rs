@@ -55,6 +55,7 @@ pub struct Session {
     options: Options,
     clock: Clock,
     entries: BTreeMap<PolicyKey, Entry>,
+    subscribers: BTreeMap<u64, PolicyKey>,
     protected: Vec<LoadedPolicy>,
     given: GivenHosts,
     lookups: Lookups,
@@ -71,6 +72,7 @@ impl Session {
             options,
             clock,
             entries: BTreeMap::new(),
+            subscribers: BTreeMap::new(),
             protected: Vec::new(),
             given: GivenHosts::default(),
             lookups,
@@ -181,13 +183,16 @@ impl Session {
             self.clock.now(),
         );
         let key = policy.key().clone();
+        self.subscribers.insert(self.last_subscriber, key.clone());
         self.entries.insert(key.clone(), Entry::new(policy, machine, self.last_subscriber));
         self.perform(&key, effects);
     }
 
     fn remove(&mut self, key: &PolicyKey) {
         if let Some(entry) = self.entries.remove(key) {
-            self.lookups.want(entry.subscription(Vec::new()));
+            let subscription = entry.subscription(Vec::new());
+            self.subscribers.remove(&subscription.subscriber);
+            self.lookups.want(subscription);
         }
         self.inputs.retain(|(of, _)| of != key);
     }
@@ -268,7 +273,7 @@ impl Session {
     }
 
     fn key_of(&self, subscriber: u64) -> Option<PolicyKey> {
-        self.entries.values().find(|entry| entry.is(subscriber)).map(|entry| entry.key().clone())
+        self.subscribers.get(&subscriber).cloned()
     }
 }
 

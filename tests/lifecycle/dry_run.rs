@@ -49,7 +49,8 @@ async fn enforce_to_dry_run_freezes_the_networkpolicy_and_back_puts_it_right() {
     // A hand edit that no enforcing policy would let stand, and an answer that it would add.
     let edit = json!({"spec": {"egress": [{"to": [{"ipBlock": {"cidr": "198.51.100.0/24"}}], "ports": [{"protocol": "TCP", "port": 443}]}]}});
     let api = world.network_policies(&namespace);
-    let edited = api.patch("egress-web", &PatchParams::default(), &Patch::Merge(&edit)).await.expect("the edit is stored");
+    let edited =
+        api.patch("egress-web", &PatchParams::default(), &Patch::Merge(&edit)).await.expect("the edit is stored");
     assert_eq!(allowed(&edited), ["198.51.100.0/24".to_owned()].into());
     world.dns.set_host("a.example", &ips(&["192.0.2.2"]), 1);
     let reported = async || {

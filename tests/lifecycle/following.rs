@@ -39,8 +39,17 @@ async fn an_answer_that_changes_again_and_again_is_committed_within_ttl_or_floor
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_refreshes_of_unchanged_answers_in_rotated_order_write_nothing() {
     let world = World::new().await;
-    let rotations = ["1 2 3 4", "2 3 4 1", "3 4 1 2", "4 1 2 3"].map(|order| order.split(' ').collect::<Vec<_>>()).concat();
-    let pool = |prefix: &str| ips(&rotations.iter().map(|last| format!("{prefix}{last}")).collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>());
+    let rotations =
+        ["1 2 3 4", "2 3 4 1", "3 4 1 2", "4 1 2 3"].map(|order| order.split(' ').collect::<Vec<_>>()).concat();
+    let pool = |prefix: &str| {
+        ips(&rotations
+            .iter()
+            .map(|last| format!("{prefix}{last}"))
+            .collect::<Vec<_>>()
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>())
+    };
     world.dns.set("a.example", RecordType::A, Script::round_robin(pool("192.0.2."), 4, 1));
     world.dns.set("a.example", RecordType::AAAA, Script::round_robin(pool("2001:db8::"), 4, 0));
     let namespace = world.namespace("app").await;
@@ -56,7 +65,8 @@ async fn twenty_refreshes_of_unchanged_answers_in_rotated_order_write_nothing() 
 }
 
 fn rule(addresses: &[&str], port: u16) -> Value {
-    let to: Vec<Value> = addresses.iter().map(|address| json!({"ipBlock": {"cidr": format!("{address}/32")}})).collect();
+    let to: Vec<Value> =
+        addresses.iter().map(|address| json!({"ipBlock": {"cidr": format!("{address}/32")}})).collect();
     json!({"to": to, "ports": [{"protocol": "TCP", "port": port}]})
 }
 
@@ -73,7 +83,8 @@ async fn what_left_the_spec_is_gone_with_the_very_next_write() {
     let everything = json!({"destinations": [a, b, ip], "namespaces": ["backup-tools"]});
     world.create_policy(&namespace, "web", everything).await;
     world.condition(&namespace, "web", "Ready", "True", "Ready").await;
-    let backup = json!({"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "backup-tools"}}}]});
+    let backup =
+        json!({"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "backup-tools"}}}]});
     let selector = json!({"matchLabels": {"app": "web"}});
     let b_elsewhere = json!({"hostname": "b.example", "ports": [{"port": 8443}]});
     // Each spec, and the selector and rules of the one write that it causes.
@@ -84,10 +95,18 @@ async fn what_left_the_spec_is_gone_with_the_very_next_write() {
             json!({}),
             vec![rule(&["192.0.2.2", "198.51.100.1"], 443), backup.clone()],
         ),
-        (json!({"destinations": [b], "namespaces": ["backup-tools"]}), json!({}), vec![rule(&["192.0.2.2"], 443), backup]),
+        (
+            json!({"destinations": [b], "namespaces": ["backup-tools"]}),
+            json!({}),
+            vec![rule(&["192.0.2.2"], 443), backup],
+        ),
         (json!({"destinations": [b]}), json!({}), vec![rule(&["192.0.2.2"], 443)]),
         (json!({"podSelector": selector, "destinations": [b]}), selector.clone(), vec![rule(&["192.0.2.2"], 443)]),
-        (json!({"podSelector": selector, "destinations": [b_elsewhere]}), selector.clone(), vec![rule(&["192.0.2.2"], 8443)]),
+        (
+            json!({"podSelector": selector, "destinations": [b_elsewhere]}),
+            selector.clone(),
+            vec![rule(&["192.0.2.2"], 8443)],
+        ),
         (json!({"podSelector": selector}), selector.clone(), vec![]),
     ];
     for (number, (spec, selector, rules)) in steps.iter().enumerate() {
@@ -105,7 +124,11 @@ async fn what_left_the_spec_is_gone_with_the_very_next_write() {
     world.replace_spec(&namespace, "web", hosts(&["a.example"])).await;
     world.allows(&namespace, "web", &["192.0.2.1"]).await;
     let asked = world.dns.count("b.example", RecordType::A);
-    world.dns.wait_for_count("a.example", RecordType::A, world.dns.count("a.example", RecordType::A) + 3, PATIENCE).await.expect("asked");
+    world
+        .dns
+        .wait_for_count("a.example", RecordType::A, world.dns.count("a.example", RecordType::A) + 3, PATIENCE)
+        .await
+        .expect("asked");
     assert!(world.dns.count("b.example", RecordType::A) <= asked + 1, "a host that left is not looked up any more");
     revisions.up_to_now().await;
 }

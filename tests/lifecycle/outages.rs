@@ -30,7 +30,8 @@ async fn servfail_refused_and_silence_remove_nothing_and_are_told() {
     let world = World::with(quick_status()).await;
     let namespace = policy_of_two_families(&world).await;
     let before = world.resource_version(&namespace, "web").await;
-    for (script, reason) in [(Script::ServFail, "SERVFAIL"), (Script::Refused, "REFUSED"), (Script::Silence, "timeout")] {
+    for (script, reason) in [(Script::ServFail, "SERVFAIL"), (Script::Refused, "REFUSED"), (Script::Silence, "timeout")]
+    {
         world.dns.set_all(Some(script));
         let message = world.condition(&namespace, "web", "Resolved", "False", "NoneResolved").await;
         assert_eq!(message, format!("a.example ({reason})"));
@@ -108,7 +109,8 @@ async fn when_every_host_fails_at_first_sight_nothing_opens_and_the_condition_sa
     let names = ["servfail.example", "refused.example", "nodata.example", "nowhere.example"];
     world.create_policy(&namespace, "web", hosts(&names)).await;
     let message = world.condition(&namespace, "web", "Resolved", "False", "NoneResolved").await;
-    let why = "nodata.example (NODATA), nowhere.example (NXDOMAIN), refused.example (REFUSED), servfail.example (SERVFAIL)";
+    let why =
+        "nodata.example (NODATA), nowhere.example (NXDOMAIN), refused.example (REFUSED), servfail.example (SERVFAIL)";
     assert_eq!(message, why);
     world.condition(&namespace, "web", "Ready", "False", "NoneResolved").await;
     world.condition(&namespace, "web", "Applied", "True", "Applied").await;

@@ -81,7 +81,8 @@ async fn every_kind_of_destination_with_its_ports_stands_in_the_networkpolicy_in
     let stored = world.spec(&tenant, "web").await;
     assert_eq!(stored, expected, "stored: {stored:#}");
     // First sight: one write of each object, with everything in it.
-    let mut names: Vec<_> = revisions.up_to_now().await.into_iter().filter_map(|revision| revision.metadata.name).collect();
+    let mut names: Vec<_> =
+        revisions.up_to_now().await.into_iter().filter_map(|revision| revision.metadata.name).collect();
     names.sort();
     assert_eq!(names, ["default-deny-egress", "egress-web"]);
 }

@@ -96,6 +96,36 @@ impl Controller {
         series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// Waits until a metric, added up as by `metric`, is as wanted; gives it.
+    pub async fn metric_is(&self, name: &str, labels: &str, wanted: impl Fn(f64) -> bool) -> f64 {
+        let check = async || {
+            let value = self.metric(name, labels).await;
+            ensure!(wanted(value), "{name}{{{labels}}} is {value}");
+            anyhow::Ok(value)
+        };
+        eventually(PATIENCE, check).await.expect("the metric comes")
+    }
+
+    /// `/debug/state`.
+    pub async fn state(&self) -> Value {
+        let (_, text) = self.get("/debug/state").await.expect("the state");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Waits for a log line that contains this.
+    pub async fn says(&self, text: &str) -> Value {
+        let check = async || {
+            let log = self.log();
+            let line = log.iter().find(|line| line.to_string().contains(text));
+            line.cloned().with_context(|| format!("no line with {text:?}"))
+        };
+        eventually(PATIENCE, check).await.expect("the line comes")
+    }
+
+    pub fn runs(&self) -> bool {
+        self.child.lock().expect("the process").try_wait().expect("its state").is_none()
+    }
+
     pub fn id(&self) -> u32 {
         self.child.lock().expect("the process").id()
     }

@@ -45,7 +45,12 @@ impl World {
             if !wrong.is_empty() || foreign.is_some() {
                 tokio::time::sleep(PAUSE).await;
             }
-            ensure!(wrong.is_empty(), "{} of {} are not right, as (expected, found) {first:?}", wrong.len(), expected.len());
+            ensure!(
+                wrong.is_empty(),
+                "{} of {} are not right, as (expected, found) {first:?}",
+                wrong.len(),
+                expected.len()
+            );
             ensure!(foreign.is_none(), "{foreign:?} should not be there");
             anyhow::Ok(())
         };

@@ -3,10 +3,10 @@
 #![allow(dead_code, reason = "each test program uses another part of it")]
 
 mod controller;
+pub mod many;
+pub mod network;
 mod recorder;
 mod revisions;
-mod many;
-mod network;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,8 +27,6 @@ use serde_json::{Value, json};
 pub use controller::Controller;
 pub use recorder::Recorder;
 pub use revisions::Revisions;
-pub use many::{Allowed, entry};
-pub use network::{inside_namespace, loopback_with};
 
 /// Long enough for a loaded machine, short enough to fail in the same minute. No test waits for it when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(30);

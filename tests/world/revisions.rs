@@ -52,7 +52,9 @@ impl Revisions {
 
     /// Waits for the revision of this number (from 0) of an object.
     pub async fn nth(&self, object: &str, number: usize) -> NetworkPolicy {
-        let find = async || self.of(object).into_iter().nth(number).with_context(|| format!("no revision {number} of {object}"));
+        let find = async || {
+            self.of(object).into_iter().nth(number).with_context(|| format!("no revision {number} of {object}"))
+        };
         eventually(PATIENCE, find).await.expect("the revision comes")
     }
 

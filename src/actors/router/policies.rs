@@ -49,9 +49,7 @@ impl RouterState {
                 self.policy_seen(myself, key, object).await;
             }
             WatchEvent::Gone(name) => {
-                let key = name.into();
-                self.undecodable.remove(&key);
-                self.policy_gone(&key);
+                self.policy_gone(&name.into());
             }
             WatchEvent::Undecodable(name) => {
                 // It exists, so nothing of it may go; what it said last stands.
@@ -60,7 +58,7 @@ impl RouterState {
                 self.undecodable.insert(key);
             }
             WatchEvent::Listed => {
-                let gone = self.lists.policies.end(self.policies.keys());
+                let gone = self.lists.policies.end(self.policies.keys().chain(&self.undecodable));
                 for key in gone {
                     self.policy_gone(&key);
                 }
@@ -116,12 +114,14 @@ impl RouterState {
     }
 
     fn policy_gone(&mut self, key: &PolicyKey) {
-        if self.policies.contains_key(key) {
+        let undecodable = self.undecodable.remove(key);
+        let running = self.policies.contains_key(key);
+        if running {
             self.stop(key);
             self.share_hosts(&key.namespace);
-            if self.started {
-                self.orphaned(key);
-            }
+        }
+        if self.started && (running || undecodable) {
+            self.orphaned(key);
         }
     }
 
@@ -135,6 +135,7 @@ impl RouterState {
     fn stop_actor(&self, key: &PolicyKey, entry: &Entry) {
         if let Some(actor) = &entry.actor {
             actor.stop(None);
+            self.shared.metrics.running.dec();
         }
         drop(self.shared.resolver.cast(ResolverMsg::Unsubscribe { subscriber: entry.subscriber }));
         for object in [ObjectKey::NetworkPolicy(key.clone()), ObjectKey::Status(key.clone())] {

@@ -7,11 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 use egress_domain::api::EgressPolicy;
 use egress_domain::book::AddressBook;
+use egress_domain::evaluate::Labels;
 use egress_domain::fqdn::Fqdn;
 use egress_domain::machine::Context;
 use egress_domain::network_policy::book_text;
 use egress_domain::object::PolicyKey;
 use egress_domain::time::UnixTime;
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -27,6 +29,9 @@ use crate::files::hosts::GivenHosts;
 use crate::files::load::Loaded;
 use crate::files::policy;
 use crate::files::session::{Options, Session};
+
+/// Label that the API server puts on every namespace (KEP-2161).
+const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// An EgressPolicy with its answers.
 pub struct Known {
@@ -46,6 +51,8 @@ pub struct Scene {
     pub policies: Vec<Known>,
     /// Flags and what they say of the cluster.
     pub context: Context,
+    /// Labels of the namespace that the question is about, when it is about pods.
+    pub namespace_labels: Labels,
     /// Addresses that the host of the question has as seen from here.
     pub seen_from_here: BTreeSet<IpAddr>,
     /// What there is to tell.
@@ -76,6 +83,7 @@ impl Scene {
             network_policies: objects.into_values().collect(),
             policies: books.collect(),
             context: options.context.clone(),
+            namespace_labels: namespace_labels(&args.to),
             seen_from_here: BTreeSet::new(),
             report,
         };
@@ -92,6 +100,7 @@ impl Scene {
         let all = ListParams::default();
         let network_policies = Api::<NetworkPolicy>::namespaced(client.clone(), &args.namespace).list(&all).await;
         let network_policies = network_policies.context("NetworkPolicies cannot be listed")?.items;
+        let labels = stored_labels(&client, &args.to).await?;
         let policies = Api::<DeserializeGuard<EgressPolicy>>::namespaced(client, &args.namespace).list(&all).await;
         let mut report = Report::default();
         let mut known = Vec::new();
@@ -110,7 +119,14 @@ impl Scene {
         }
         let options = args.source.options()?;
         let context = options.context.clone();
-        let mut scene = Self { network_policies, policies: known, context, seen_from_here: BTreeSet::new(), report };
+        let mut scene = Self {
+            network_policies,
+            policies: known,
+            context,
+            namespace_labels: labels,
+            seen_from_here: BTreeSet::new(),
+            report,
+        };
         let given = args.source.sources(Vec::new()).resolve;
         scene.look(&args.to, options, &given).await?;
         Ok(scene)
@@ -164,6 +180,24 @@ fn stored_book(object: &EgressPolicy, network_policies: &[NetworkPolicy], report
         report.warnings.push(Finding::general(format!("NetworkPolicy {}/{name}: {error}", key.namespace)));
         AddressBook::default()
     })
+}
+
+/// The label that every namespace has; of the others files tell nothing.
+fn namespace_labels(to: &Target) -> Labels {
+    match to {
+        Target::Pod { namespace, .. } => [(NAMESPACE_NAME_LABEL.to_owned(), namespace.clone())].into(),
+        Target::Host(_) | Target::Address(_) => Labels::new(),
+    }
+}
+
+async fn stored_labels(client: &Client, to: &Target) -> Result<Labels> {
+    let mut labels = namespace_labels(to);
+    if let Target::Pod { namespace, .. } = to {
+        let stored = Api::<Namespace>::all(client.clone()).get_opt(namespace).await;
+        let stored = stored.with_context(|| format!("namespace {namespace} cannot be read"))?;
+        labels.extend(stored.and_then(|stored| stored.metadata.labels).unwrap_or_default());
+    }
+    Ok(labels)
 }
 
 fn now() -> UnixTime {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use egress_domain::api::{EgressPolicy, Mode};
-use egress_domain::evaluate::{Destination, DestinationPod, Labels, Source, Verdict, evaluate};
+use egress_domain::evaluate::{Destination, DestinationPod, Source, Verdict, evaluate};
 use egress_domain::fqdn::Fqdn;
 use egress_domain::network_policy;
 use egress_domain::policy::ValidatedPolicy;
@@ -17,9 +17,6 @@ use kube::ResourceExt as _;
 
 use super::scene::{Known, Scene};
 use super::target::{Shown, Target};
-
-/// Label that the API server puts on every namespace (KEP-2161).
-const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// What is asked.
 pub struct Question<'a> {
@@ -56,9 +53,9 @@ pub fn explain(scene: &Scene, question: &Question<'_>) -> Result<Explanation> {
         allowed &= judge(scene, question, &Destination::outside(*address), &format!("{address}{old}"), &mut text)?;
     }
     if let Target::Pod { namespace, labels } = to {
-        let namespace_labels: Labels = [(NAMESPACE_NAME_LABEL.to_owned(), namespace.clone())].into();
         let named_ports = Default::default();
-        let pod = DestinationPod { namespace, namespace_labels: &namespace_labels, labels, named_ports: &named_ports };
+        let pod =
+            DestinationPod { namespace, namespace_labels: &scene.namespace_labels, labels, named_ports: &named_ports };
         allowed = judge(scene, question, &Destination { ip: None, pod: Some(pod) }, &to.to_string(), &mut text)?;
     } else if addresses.is_empty() {
         writeln!(text, "{to}: no address is known, so none is allowed")?;

@@ -162,7 +162,7 @@ pub struct DestinationPort {
     pub end_port: Option<i32>,
 }
 
-/// Transport protocols of the Kubernetes API.
+/// Transport protocol. Default: TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TransportProtocol {
     /// TCP.

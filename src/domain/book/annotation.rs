@@ -17,8 +17,10 @@ pub const MAX_ANNOTATION_BYTES: usize = 200 * 1024;
 
 /// Longest text of an address, with quotes, colon, 8 digits of minutes and comma.
 const ENTRY_BYTES: usize = "\"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff\":29390400,".len();
-/// Longest host name, with quotes, colon, braces and comma.
-const HOST_BYTES: usize = 253 + "\"\":{},".len();
+/// Quotes, colon, braces and comma of a host.
+const HOST_EXTRA_BYTES: usize = "\"\":{},".len();
+/// The longest host name with them.
+const HOST_BYTES: usize = 253 + HOST_EXTRA_BYTES;
 /// Schema bound of destinations, so of hosts.
 const MAX_HOSTS: usize = 256;
 const ENVELOPE_BYTES: usize = "{\"v\":1,\"hosts\":{}}".len();
@@ -26,6 +28,24 @@ const ENVELOPE_BYTES: usize = "{\"v\":1,\"hosts\":{}}".len();
 /// Size of the largest book of `pairs` (host, address) pairs, in bytes.
 pub fn worst_case_bytes(pairs: usize) -> usize {
     ENVELOPE_BYTES + pairs * ENTRY_BYTES + pairs.min(MAX_HOSTS) * HOST_BYTES
+}
+
+/// `cap`, or fewer (host, address) pairs where the book of so many might not fit the annotation. That happens only to an
+/// object from before the schema, which may have more hosts than [`worst_case_bytes`] counts. `hosts` are sorted.
+pub fn pairs_that_fit<'a>(hosts: impl ExactSizeIterator<Item = &'a Fqdn>, cap: usize) -> usize {
+    if hosts.len() <= MAX_HOSTS {
+        return cap;
+    }
+    let mut distinct: Vec<&Fqdn> = hosts.collect();
+    distinct.dedup();
+    let mut names: Vec<usize> = distinct.into_iter().map(|host| host.as_str().len()).collect();
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    let mut bytes = ENVELOPE_BYTES;
+    let fits = |pair: &usize| {
+        bytes += ENTRY_BYTES + names.get(*pair).map_or(0, |name| name + HOST_EXTRA_BYTES);
+        bytes <= MAX_ANNOTATION_BYTES
+    };
+    (0..cap).take_while(fits).count()
 }
 
 /// Why an annotation is no book.
@@ -48,7 +68,7 @@ struct Stored<'a> {
 
 impl AddressBook {
     /// The annotation's text: the same text for the same book. Over [`MAX_ANNOTATION_BYTES`] is impossible while the
-    /// caps obey [`worst_case_bytes`].
+    /// caps obey [`worst_case_bytes`] and [`pairs_that_fit`].
     pub fn to_annotation(&self) -> String {
         let hosts = self
             .hosts

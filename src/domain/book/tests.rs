@@ -95,8 +95,7 @@ fn a_host_that_answers_more_than_its_cap_does_not_churn() {
 
 #[test]
 fn at_the_policy_cap_the_longest_unseen_of_any_host_goes_but_none_of_this_answer() {
-    let mut book =
-        book(&[("a.example", "192.0.2.1", 1), ("b.example", "192.0.2.2", 2), ("c.example", "192.0.2.3", 3)]);
+    let mut book = book(&[("a.example", "192.0.2.1", 1), ("b.example", "192.0.2.2", 2), ("c.example", "192.0.2.3", 3)]);
     let answer = ips(&["192.0.2.1", "192.0.2.4"]);
     let result = book.learn(&host("a.example"), &answer, minute(1), caps(100, 3));
     assert_eq!(result, Learned { policy_cap: true, ..learned(1, 1) });
@@ -139,8 +138,7 @@ fn an_address_expires_at_its_retention_unless_an_answer_holds_it() {
 
 #[test]
 fn a_host_that_left_the_spec_is_forgotten() {
-    let mut book =
-        book(&[("a.example", "192.0.2.1", 1), ("b.example", "192.0.2.2", 1), ("c.example", "192.0.2.3", 1)]);
+    let mut book = book(&[("a.example", "192.0.2.1", 1), ("b.example", "192.0.2.2", 1), ("c.example", "192.0.2.3", 1)]);
     book.keep_hosts(&[host("a.example"), host("c.example"), host("d.example")]);
     check(&book, &[("a.example", "192.0.2.1", 1), ("c.example", "192.0.2.3", 1)]);
     assert_eq!(book.retain(|host, _| host.as_str() != "c.example"), 1);

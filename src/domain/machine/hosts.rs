@@ -143,12 +143,12 @@ impl Machine {
         }
     }
 
-    /// No family of the host has had a successful answer for `--max-stale`.
+    /// No family of the host has had a successful answer for `--max-stale`, though it is asked for.
     pub(super) fn is_stale(&self, at: usize, now: UnixTime) -> bool {
         let Some(host) = self.hosts.get(at) else { return false };
         let succeeded = self.families().filter_map(|family| host.family(family).succeeded);
         let last = succeeded.chain(self.book.host_last_seen(&host.name)).max().unwrap_or(host.since);
-        host.is_looked_up() && now.since(last) > self.context.settings.max_stale
+        self.standing == Standing::Normal && host.is_looked_up() && now.since(last) > self.context.settings.max_stale
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -83,7 +83,8 @@ impl Machine {
         let mutated = write.fingerprint.is_some_and(|wanted| wanted != stored.fingerprint);
         let overtaken =
             previous.as_ref().is_some_and(|known| known.uid == stored.uid && known.version > stored.version);
-        let changed = previous.as_ref().is_none_or(|known| known.fingerprint != stored.fingerprint);
+        let differs = previous.as_ref().is_none_or(|known| known.fingerprint != stored.fingerprint);
+        let changed = if mutated { differs } else { write.changes };
         if mutated {
             self.mutated(&mut stored, write.fingerprint, object, now, effects);
         } else {

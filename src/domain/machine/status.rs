@@ -69,9 +69,11 @@ impl Machine {
         [due, contest.filter(|_| !self.status.touched)].into_iter().flatten().min()
     }
 
-    /// Whether there is more to say than Pending: every host is settled, and a write (where one is due) was answered.
+    /// Whether there is more to say than Pending: every host that is asked for is settled, and a write (where one is due)
+    /// was answered.
     fn is_status_known(&self) -> bool {
-        self.all_settled() && (self.status.has_outcome() || !self.is_write_expected())
+        let settled = self.standing != super::Standing::Normal || self.all_settled();
+        settled && (self.status.has_outcome() || !self.is_write_expected())
     }
 
     pub(super) fn write_status_if_due(&mut self, now: Now, effects: &mut Vec<Effect>) {

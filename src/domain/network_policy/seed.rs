@@ -36,7 +36,8 @@ fn is_address_rule(rule: &NetworkPolicyEgressRule) -> bool {
 
 fn is_namespace_rule(rule: &NetworkPolicyEgressRule, name: Option<&str>, ports: &[(&str, i32)]) -> bool {
     let [peer] = rule.to.as_deref().unwrap_or_default() else { return false };
-    let labels = peer.namespace_selector.as_ref().and_then(|selector| selector.match_labels.as_ref());
+    let by_labels = peer.namespace_selector.as_ref().filter(|s| s.match_expressions.as_ref().is_none_or(Vec::is_empty));
+    let labels = by_labels.and_then(|selector| selector.match_labels.as_ref());
     let named = labels.filter(|labels| labels.len() == 1).and_then(|labels| labels.get(NAMESPACE_NAME_LABEL));
     named.is_some_and(|value| name.is_none_or(|name| value == name))
         && peer.ip_block.is_none()

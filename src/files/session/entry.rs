@@ -43,10 +43,6 @@ impl Entry {
         self.loaded.key()
     }
 
-    pub(super) fn is(&self, subscriber: u64) -> bool {
-        self.subscriber == subscriber
-    }
-
     pub(super) fn machine(&self) -> &Machine {
         &self.machine
     }

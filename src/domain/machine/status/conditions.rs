@@ -86,8 +86,12 @@ impl Machine {
                 format!("no answer for very long: {}", listed(&stale, ", ")),
             );
         }
-        if !self.all_settled() && self.standing == Standing::Normal {
-            return finding(None, ResolvedReason::Pending, "first lookups are under way".to_owned());
+        if !self.all_settled() {
+            let message = match self.standing {
+                Standing::Normal => "first lookups are under way",
+                Standing::Protected | Standing::Terminating => "hosts are not looked up: nothing is written to this namespace",
+            };
+            return finding(None, ResolvedReason::Pending, message.to_owned());
         }
         let failing: Vec<String> = self.looked_up_hosts().filter(|host| self.is_failing(host)).map(said).collect();
         let asked = self.looked_up_hosts().count();

@@ -51,6 +51,18 @@ fn a_destination_removed_while_down_goes_at_start_before_any_answer() {
 }
 
 #[test]
+fn a_networkpolicy_opened_for_everybody_while_down_is_closed_to_the_book_with_dns_down() {
+    for spec in [json!({"policyTypes": ["Egress"], "egress": [{}]}), json!({"policyTypes": ["Ingress"]})] {
+        let mut sim = converged();
+        sim.edit_while_down(|object| object.spec = serde_json::from_value(spec).unwrap());
+        sim.restart();
+        sim.fail("a.example", LookupFailure::ServFail);
+        sim.fail("b.example", LookupFailure::ServFail);
+        sim.assert_allowed(&["192.0.2.1", "192.0.2.2"]);
+    }
+}
+
+#[test]
 fn a_networkpolicy_widened_while_down_is_put_right_at_start() {
     let mut sim = converged();
     sim.edit_while_down(|object| {

@@ -257,6 +257,17 @@ impl Sim {
         }
     }
 
+    /// As `release`, but the watch shows each write before its answer comes.
+    pub(super) fn release_behind_the_watch(&mut self) {
+        self.hold = false;
+        for (seq, request) in std::mem::take(&mut self.unanswered) {
+            let outcome = self.store(request);
+            let object = self.stored.clone();
+            self.input(Input::Live(object.map(Box::new)));
+            self.input(Input::Outcome { seq, outcome });
+        }
+    }
+
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {

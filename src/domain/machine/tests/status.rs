@@ -72,3 +72,20 @@ fn a_status_lists_20_addresses_of_a_host_and_counts_them_all() {
     let status = sim.machine.status(sim.now);
     assert_eq!((status.hosts[0].addresses.len(), status.hosts[0].address_count), (20, 30));
 }
+
+#[test]
+fn an_update_is_logged_once_also_when_the_watch_shows_it_before_the_answer() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    sim.hold = true;
+    sim.answer("a.example", &["192.0.2.1"]);
+    sim.release_behind_the_watch();
+    assert_eq!((sim.revisions.len(), sim.updates), (1, 1));
+    sim.hold = true;
+    sim.answer("a.example", &["192.0.2.2"]);
+    sim.release_behind_the_watch();
+    assert_eq!((sim.revisions.len(), sim.updates), (2, 2));
+    // Checkpoints change no spec.
+    sim.advance(Duration::from_secs(86_400));
+    assert!(sim.revisions.len() > 2);
+    assert_eq!(sim.updates, 2);
+}
