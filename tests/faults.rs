@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use egress_domain::api::EgressPolicy;
 use egress_testbed::dns::RecordType;
 use egress_testbed::eventually;
-use egress_testbed::proxy::{Action, Rule, RuleId, Verb};
+use egress_testbed::proxy::{Action, FaultProxy, Rule, RuleId, Verb};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -18,9 +18,30 @@ use world::{Options, PATIENCE, World, hosts, ips};
 
 /// For what takes many requests, most of them failing.
 const LONG: Duration = Duration::from_secs(90);
-/// What the controller watches, as a fault rule names it.
-const WATCHED: [&str; 7] =
-    ["egresspolicies", "networkpolicies", "namespaces", "servicecidrs", "nodes", "services", "endpointslices"];
+/// What the controller watches, as a fault rule names it, and by how many watches.
+const WATCHED: [(&str, usize); 7] = [
+    ("egresspolicies", 1),
+    // Ours by label, default denies by name.
+    ("networkpolicies", 2),
+    // All, and openshift-dns.
+    ("namespaces", 2),
+    ("servicecidrs", 1),
+    ("nodes", 1),
+    ("services", 1),
+    ("endpointslices", 1),
+];
+
+/// Waits until every watch is open: the controller is ready with the lists, a moment before.
+async fn every_watch_is_open(proxy: &FaultProxy) {
+    for (resource, wanted) in WATCHED {
+        let check = async || {
+            let open = proxy.open_watches(resource);
+            anyhow::ensure!(open == wanted, "{open} watches of {resource} are open, not {wanted}");
+            Ok(())
+        };
+        eventually(PATIENCE, check).await.expect("every watch opens");
+    }
+}
 
 fn proxied() -> Options {
     Options { proxy: true, ..Options::default() }
@@ -102,11 +123,9 @@ async fn changes_while_no_watch_is_open_are_followed_when_they_come_back(how: Re
     world.allows(&namespace, "guarded", &["203.0.113.1", "203.0.113.7"]).await;
     world.is_there(&namespace, "default-deny-egress").await;
 
+    every_watch_is_open(proxy).await;
     let refused = proxy.inject(Rule::status(503, "ServiceUnavailable").verb(Verb::Watch));
-    assert!(proxy.cut_all_watches() >= WATCHED.len());
-    for resource in WATCHED {
-        assert_eq!(proxy.open_watches(resource), 0, "{resource}");
-    }
+    assert_eq!(proxy.cut_all_watches(), WATCHED.iter().map(|(_, watches)| watches).sum::<usize>());
     // Somebody edits by hand, everything else changes as usual.
     let edit = json!({"spec": {"egress": [{"to": [{"ipBlock": {"cidr": "198.51.100.0/24"}}]}]}});
     let objects = world.network_policies(&namespace);
@@ -128,7 +147,7 @@ async fn changes_while_no_watch_is_open_are_followed_when_they_come_back(how: Re
         Return::WithGoneAtOpen => Some(Rule::gone_at_open()),
     };
     let gone: Vec<RuleId> = gone.map_or(Vec::new(), |rule| {
-        WATCHED.iter().map(|resource| proxy.inject(rule.clone().resource(resource).times(1))).collect()
+        WATCHED.iter().map(|(resource, _)| proxy.inject(rule.clone().resource(resource).times(1))).collect()
     });
     proxy.remove(refused);
     for rule in gone {
@@ -163,18 +182,13 @@ async fn changes_made_before_a_watch_is_refused_with_410_are_followed() {
 async fn each_watch_that_is_cut_alone_is_opened_again() {
     let world = World::with(proxied()).await;
     let proxy = world.proxy();
-    for resource in WATCHED {
-        let open = proxy.open_watches(resource);
-        assert!(open > 0, "{resource} is not watched");
+    every_watch_is_open(proxy).await;
+    for (resource, watches) in WATCHED {
         let opened = proxy.count(Verb::Watch, resource);
-        assert_eq!(proxy.cut_watches(resource), open);
-        let cut = u64::try_from(open).unwrap();
+        assert_eq!(proxy.cut_watches(resource), watches, "{resource}");
+        let cut = u64::try_from(watches).unwrap();
         proxy.wait_for(Verb::Watch, resource, opened + cut, PATIENCE).await.unwrap();
-        let check = async || {
-            anyhow::ensure!(proxy.open_watches(resource) == open, "{} are open", proxy.open_watches(resource));
-            Ok(())
-        };
-        eventually(PATIENCE, check).await.unwrap_or_else(|error| panic!("{resource}: {error:#}"));
+        every_watch_is_open(proxy).await;
     }
     assert!(world.controller().runs());
 }

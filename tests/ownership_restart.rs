@@ -185,7 +185,9 @@ async fn nothing_that_happens_while_the_controller_is_down_widens_or_narrows_wit
             world.event(namespace, "web", "BookLost").await;
         }
         let revisions = recorder.revisions(namespace, "egress-web").await;
-        assert!((1..=2).contains(&revisions.len()), "{tampering:?}: {} writes", revisions.len());
+        // One to put it right, one for the new answer; where DNS alone brings the hosts back, one for each.
+        let most = if tampering == Tampering::Emptied { 3 } else { 2 };
+        assert!((1..=most).contains(&revisions.len()), "{tampering:?}: {} writes", revisions.len());
         for revision in revisions {
             let found = allowed(&revision);
             let never = found.iter().find(|address| !wanted.contains(&address.as_str()));

@@ -11,6 +11,7 @@ use egress_domain::book::{MAX_ANNOTATION_BYTES, worst_case_bytes};
 use egress_domain::cluster::dns_egress::DnsEgress;
 use egress_domain::cluster::families::IpFamilies;
 use egress_domain::fqdn::Fqdn;
+use egress_domain::ports::PortSet;
 use egress_domain::settings::{Adoption, Settings, StaleAction};
 use ipnet::IpNet;
 
@@ -18,7 +19,7 @@ use crate::actors::router::RouterOptions;
 use crate::dns::servers::DnsServers;
 use crate::telemetry::log::LogArgs;
 
-use super::values::seconds;
+use super::values::{ports, seconds};
 
 /// Run the controller: watch EgressPolicies, look their hosts up, keep NetworkPolicies true to them.
 #[derive(Args, Clone, Debug)]
@@ -105,6 +106,10 @@ pub struct PolicyArgs {
     /// For policies without retentionSeconds (7 days; 12 hours are recommended in public clouds).
     #[arg(long, value_name = "SECONDS", default_value = "604800", value_parser = seconds, env = "EGRESS_DEFAULT_RETENTION_SECONDS")]
     pub default_retention_seconds: Duration,
+
+    /// For destinations without ports: ports as 443, UDP/53 or TCP/8000-8080, with commas between them.
+    #[arg(long, value_name = "PORTS", default_value = "443", value_parser = ports, env = "EGRESS_DEFAULT_PORTS")]
+    pub default_ports: PortSet,
 
     /// Upper bound of every policy's retention.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, env = "EGRESS_MAX_RETENTION_SECONDS")]
@@ -222,6 +227,7 @@ impl RunArgs {
         Ok(Settings {
             default_refresh: policy.default_refresh_seconds,
             default_retention: policy.default_retention_seconds,
+            default_ports: policy.default_ports.clone(),
             max_retention: policy.max_retention_seconds,
             first_sight_deadline: policy.first_sight_deadline_seconds,
             max_addresses_per_host: policy.max_addresses_per_host,

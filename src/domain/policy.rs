@@ -171,7 +171,7 @@ impl Parser<'_> {
 
     fn hostname(&mut self, field: String, text: &str, ports: PortSet) {
         if let Ok(address) = text.trim().parse::<IpAddr>() {
-            self.blocks.push((ports, Block::host(address)));
+            self.blocks.push((ports, Block::host(address.to_canonical())));
             return;
         }
         match Fqdn::parse(text) {
@@ -190,7 +190,8 @@ impl Parser<'_> {
 
     fn ip(&mut self, field: String, text: &str, ports: PortSet) {
         match text.trim().parse::<IpAddr>() {
-            Ok(address) => self.blocks.push((ports, Block::host(address))),
+            // The API server refuses IPv4-mapped addresses; an object from before the schema may hold one.
+            Ok(address) => self.blocks.push((ports, Block::host(address.to_canonical()))),
             Err(_) => self.problem(field, format!("{text:?} is not an IPv4 or IPv6 address")),
         }
     }

@@ -52,17 +52,13 @@ impl Machine {
         if !self.outstanding.is_empty() || self.is_waiting_for_first_sight(now.instant) {
             return;
         }
-        let recreate = self.book_loaded;
-        if recreate && !self.drift.allows(now.instant) {
+        if self.book_loaded && !self.drift.allows(now.instant) {
             return;
         }
         let spec = render(&self.policy, &self.book, &self.context.cluster);
         let fingerprint = Fingerprint::of(&spec);
         if self.is_in_trouble(fingerprint, now.instant) {
             return;
-        }
-        if recreate {
-            self.drift.record(now.instant);
         }
         self.changed = None;
         let object = network_policy::owned(&self.policy, spec, &self.book, None);
