@@ -72,7 +72,6 @@ pub async fn run(args: RunArgs) -> Result<u8> {
 
     // Handles first, listener next: the process is seen as alive and not ready while it waits for the API server.
     let (router_ready, cluster_ready) = (readiness.handle("policies"), readiness.handle("cluster"));
-    let router_heartbeat = liveness.heartbeat("router", LIVENESS_BOUND);
     let cluster_heartbeat = liveness.heartbeat("cluster", LIVENESS_BOUND);
     let beats = liveness.clone();
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
@@ -111,6 +110,8 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     let (resolver, _) =
         Resolver::spawn_linked(Some("resolver".to_owned()), Resolver, resolver_args, supervisor.get_cell()).await?;
     let cluster_now = known.cluster.borrow().clone();
+    // From now on, and not while the API server was waited for: each loop exists when it promises to beat.
+    let beat = |name| beats.heartbeat(name, LIVENESS_BOUND);
     let router_args = RouterArgs {
         settings,
         options: args.router_options(),
@@ -120,12 +121,11 @@ pub async fn run(args: RunArgs) -> Result<u8> {
         clock,
         metrics: metrics.policies,
         ready: router_ready,
-        heartbeat: router_heartbeat,
+        heartbeat: beat("router"),
     };
     let (router, _) =
         Router::spawn_linked(Some("router".to_owned()), Router, router_args, supervisor.get_cell()).await?;
     actors.set(&router, &writer, &resolver);
-    let beat = |name| beats.heartbeat(name, LIVENESS_BOUND);
     let _pulse = pulse::start((writer.clone(), beat("writer")), (resolver.clone(), beat("resolver")));
 
     let follow_servers = matches!(args.dns.dns_servers, DnsServers::Cluster);

@@ -3,8 +3,8 @@
 mod world;
 
 use egress_domain::api::BOOK_ANNOTATION;
-use egress_testbed::eventually;
 use egress_testbed::dns::{RecordType, Script};
+use egress_testbed::eventually;
 use egress_testbed::proxy::{Action, Rule};
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, PostParams};

@@ -130,6 +130,8 @@ struct Outstanding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WriteKind {
     Create,
+    /// A create of an object that somebody deleted: a repair.
+    Recreate,
     Apply,
     RepairOwners,
     Read,
@@ -319,7 +321,8 @@ impl Machine {
 
     fn caps(&self) -> Caps {
         let settings = &self.context.settings;
-        let per_policy = pairs_that_fit(self.policy.hosts.iter().map(|(host, _)| host), settings.max_addresses_per_policy);
+        let per_policy =
+            pairs_that_fit(self.policy.hosts.iter().map(|(host, _)| host), settings.max_addresses_per_policy);
         Caps { per_host: settings.max_addresses_per_host, per_policy }
     }
 

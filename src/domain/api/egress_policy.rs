@@ -123,7 +123,7 @@ pub struct Destination {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<DestinationNamespace>,
 
-    /// Ports of this destination. Default: TCP 443.
+    /// Ports of this destination. Default: the controller's `--default-ports` (TCP 443).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

@@ -72,6 +72,8 @@ pub struct DnsService {
     pub cluster_ips: Vec<IpAddr>,
     /// Names of its ports that are number 53: the same names mark the target ports in its EndpointSlices.
     pub port_names: BTreeSet<String>,
+    /// Where those ports lead, as far as the Service says it by number: known also while there is no EndpointSlice.
+    pub target_ports: BTreeSet<u16>,
 }
 
 /// An EndpointSlice, reduced to what DNS needs.
@@ -169,7 +171,9 @@ impl ClusterFacts {
         if self.openshift_dns {
             namespaces.push(OPENSHIFT_DNS.to_owned());
         }
-        let targets = self.dns_slices().flat_map(|(_, ports)| ports).map(|port| port.port);
+        let of_slices = self.dns_slices().flat_map(|(_, ports)| ports).map(|port| port.port);
+        let of_services = self.dns_services.iter().flat_map(|service| service.target_ports.iter().copied());
+        let targets = of_slices.chain(of_services);
         let servers = DnsRule {
             namespaces,
             ports: dns_ports(targets.chain([DNS_PORT])).unwrap_or(Cluster::seed_dns_rule().ports),

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::dns_egress::DNS_PORT;
 use super::facts::{DnsService, DnsSlice, Fact, KUBE_SYSTEM, NodeFacts, OPENSHIFT_DNS, ReadyEndpoint, SlicePort};
@@ -58,8 +59,13 @@ pub fn dns_service(object: &Service) -> Option<Fact> {
     };
     let spec = object.spec.as_ref().filter(|_| is_dns)?;
     // Distributions name these ports differently (dns, dns-tcp; udp-53, tcp-53), but the number is what pods ask.
-    let ports = spec.ports.iter().flatten().filter(|port| port.port == i32::from(DNS_PORT));
-    let port_names: BTreeSet<String> = ports.map(|port| port.name.clone().unwrap_or_default()).collect();
+    let ports: Vec<_> = spec.ports.iter().flatten().filter(|port| port.port == i32::from(DNS_PORT)).collect();
+    let target_ports = ports.iter().filter_map(|port| match &port.target_port {
+        Some(IntOrString::Int(number)) => u16::try_from(*number).ok().filter(|port| *port != 0),
+        Some(IntOrString::String(_)) | None => None,
+    });
+    let target_ports = target_ports.collect();
+    let port_names: BTreeSet<String> = ports.iter().map(|port| port.name.clone().unwrap_or_default()).collect();
     let single = spec.cluster_ips.is_none().then_some(&spec.cluster_ip).into_iter().flatten();
     let cluster_ips = spec.cluster_ips.iter().flatten().chain(single);
     (!port_names.is_empty()).then(|| {
@@ -69,6 +75,7 @@ pub fn dns_service(object: &Service) -> Option<Fact> {
             // "None" of a headless Service is no address.
             cluster_ips: cluster_ips.filter_map(|ip| ip.parse().ok()).collect(),
             port_names,
+            target_ports,
         })
     })
 }

@@ -66,7 +66,7 @@ impl Machine {
 
     fn written(&mut self, write: &Outstanding, object: &NetworkPolicy, now: Now, effects: &mut Vec<Effect>) {
         // One that is still there (only our label was gone) is no repair yet: the apply that follows is.
-        if write.kind == WriteKind::Create && self.book_loaded {
+        if write.kind == WriteKind::Recreate {
             self.drift.record(now.instant);
         }
         self.book_loaded = true;

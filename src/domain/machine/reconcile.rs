@@ -34,8 +34,13 @@ impl Machine {
 
     /// A dry run, a protected or a terminating namespace: nothing is written.
     fn stand_down(&mut self, effects: &mut Vec<Effect>) {
-        if self.outstanding.iter().any(|write| matches!(write.kind, WriteKind::Create | WriteKind::Apply)) {
-            self.outstanding.retain(|write| !matches!(write.kind, WriteKind::Create | WriteKind::Apply));
+        if self
+            .outstanding
+            .iter()
+            .any(|write| matches!(write.kind, WriteKind::Create | WriteKind::Recreate | WriteKind::Apply))
+        {
+            self.outstanding
+                .retain(|write| !matches!(write.kind, WriteKind::Create | WriteKind::Recreate | WriteKind::Apply));
             effects.push(Effect::WithdrawWrite);
         }
         self.set_enforcing(false, effects);
@@ -62,13 +67,8 @@ impl Machine {
         }
         self.changed = None;
         let object = network_policy::owned(&self.policy, spec, &self.book, None);
-        self.emit_write(
-            WriteKind::Create,
-            Lane::Spec,
-            Some(fingerprint),
-            WriteRequest::Create(Box::new(object)),
-            effects,
-        );
+        let kind = if self.book_loaded { WriteKind::Recreate } else { WriteKind::Create };
+        self.emit_write(kind, Lane::Spec, Some(fingerprint), WriteRequest::Create(Box::new(object)), effects);
     }
 
     fn reconcile_ours(&mut self, stored: &Stored, now: Now, effects: &mut Vec<Effect>) {

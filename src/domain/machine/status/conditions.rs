@@ -89,7 +89,9 @@ impl Machine {
         if !self.all_settled() {
             let message = match self.standing {
                 Standing::Normal => "first lookups are under way",
-                Standing::Protected | Standing::Terminating => "hosts are not looked up: nothing is written to this namespace",
+                Standing::Protected | Standing::Terminating => {
+                    "hosts are not looked up: nothing is written to this namespace"
+                }
             };
             return finding(None, ResolvedReason::Pending, message.to_owned());
         }

@@ -55,7 +55,8 @@ fn v6(octet: u8) -> String {
 
 /// An address that is fine, or one that the guard rail knows, plainly or inside an IPv6 form.
 fn guarded_or_not() -> impl Strategy<Value = String> {
-    let bad = prop::sample::select(vec![[127, 0, 0, 1], [169, 254, 169, 254], [10, 96, 0, 9], [0, 0, 0, 0], [224, 0, 0, 1]]);
+    let bad =
+        prop::sample::select(vec![[127, 0, 0, 1], [169, 254, 169, 254], [10, 96, 0, 9], [0, 0, 0, 0], [224, 0, 0, 1]]);
     prop_oneof![
         (0..9_u8).prop_map(v4),
         bad.clone().prop_map(|octets| Ipv4Addr::from(octets).to_string()),
