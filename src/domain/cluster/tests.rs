@@ -130,6 +130,16 @@ fn target_ports_stay_while_no_endpoint_is_ready() {
 }
 
 #[test]
+fn target_ports_that_the_service_gives_by_number_stay_without_any_slice() {
+    let ports = json!([
+        {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 5353}, {"name": "dns-tcp", "port": 53, "targetPort": "dns"},
+        {"name": "metrics", "port": 9153, "targetPort": 9153},
+    ]);
+    let facts = facts([service("kube-system", "kube-dns", "kube-dns", &["10.96.0.10"], ports)]);
+    check_dns(&facts, "auto", &["kube-system on {53, 5353}", "10.96.0.10/32 on {53}"]);
+}
+
+#[test]
 fn target_ports_are_found_whatever_the_ports_are_called() {
     let ports = json!([{"name": "udp-53", "port": 53, "protocol": "UDP"}, {"name": "tcp-53", "port": 53}]);
     let object = json!({
