@@ -125,6 +125,8 @@ struct Outstanding {
     /// It has another spec than what was there or under way when it was sent. The watch may show it before its answer
     /// comes, so this cannot be told from the live object then.
     changes: bool,
+    /// The watch saw the object go before the answer came.
+    gone_meanwhile: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -351,7 +353,7 @@ impl Machine {
             Live::Absent | Live::Foreign { .. } => None,
         };
         let changes = fingerprint.is_some() && fingerprint != under_way.or(present);
-        self.outstanding.push(Outstanding { seq, kind, fingerprint, changes });
+        self.outstanding.push(Outstanding { seq, kind, fingerprint, changes, gone_meanwhile: false });
         effects.push(Effect::Write { seq, lane, request });
     }
 

@@ -6,7 +6,8 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use super::rendering::dns_rule;
-use crate::world::{Options, PATIENCE, Revisions, World, allowed, ips};
+use crate::world::revisions::Revisions;
+use crate::world::{Options, PATIENCE, World, allowed, ips};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dry_run_writes_nothing_and_its_status_reports_the_addresses() {

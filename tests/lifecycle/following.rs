@@ -6,7 +6,8 @@ use egress_testbed::dns::{RecordType, Script};
 use serde_json::{Value, json};
 
 use super::rendering::dns_rule;
-use crate::world::{PATIENCE, Revisions, World, hosts, ips};
+use crate::world::revisions::Revisions;
+use crate::world::{PATIENCE, World, hosts, ips};
 
 /// Changes the host's address three times, each right after an answer: the whole TTL lies ahead.
 async fn follows_within(world: &World, ttl: u32, bound: Duration) {

@@ -10,7 +10,8 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
 
-use crate::world::{Options, PATIENCE, Revisions, World, allowed, hosts, ips};
+use crate::world::revisions::Revisions;
+use crate::world::{Options, PATIENCE, World, allowed, hosts, ips};
 
 /// Creates a Node with this address, and waits until the controller's guard rail has it.
 async fn node(world: &World, name: &str, address: &str) {

@@ -9,7 +9,8 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
-use crate::world::{Options, PATIENCE, Revisions, World, hosts, ips};
+use crate::world::revisions::Revisions;
+use crate::world::{Options, PATIENCE, World, hosts, ips};
 
 async fn events(world: &World, namespace: &str) -> Vec<Event> {
     let api: Api<Event> = Api::namespaced(world.client.clone(), namespace);

@@ -6,7 +6,8 @@ use egress_testbed::eventually;
 use serde_json::json;
 
 use super::rendering::dns_rule;
-use crate::world::{Options, PATIENCE, Revisions, World, hosts, ips};
+use crate::world::revisions::Revisions;
+use crate::world::{Options, PATIENCE, World, hosts, ips};
 
 const EVERY_ADDRESS: [&str; 4] = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"];
 

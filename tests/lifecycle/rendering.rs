@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{Revisions, World, ips};
+use crate::world::revisions::Revisions;
+use crate::world::{World, ips};
 
 fn block(cidr: &str) -> Value {
     json!({"ipBlock": {"cidr": cidr}})

@@ -6,7 +6,7 @@ mod controller;
 pub mod many;
 pub mod network;
 mod recorder;
-mod revisions;
+pub mod revisions;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -26,7 +26,6 @@ use serde_json::{Value, json};
 
 pub use controller::Controller;
 pub use recorder::Recorder;
-pub use revisions::Revisions;
 
 /// Long enough for a loaded machine, short enough to fail in the same minute. No test waits for it when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -91,6 +91,9 @@ impl Machine {
     }
 
     fn observe_absence(&mut self) {
+        for write in &mut self.outstanding {
+            write.gone_meanwhile = true;
+        }
         if !matches!(self.live, Live::Absent) {
             // What was allowed is in memory; the object is made anew from it, with back-off like every repair.
             self.live = Live::Absent;

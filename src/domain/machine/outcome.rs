@@ -19,7 +19,13 @@ impl Machine {
         self.outstanding.retain(|write| write.seq > seq);
         let Some(write) = answered else { return };
         match outcome {
-            WriteOutcome::Written(Some(object)) => self.written(&write, &object, now, effects),
+            WriteOutcome::Written(Some(object)) => {
+                self.written(&write, &object, now, effects);
+                // The watch was ahead of this answer: the object may have been deleted after it was written.
+                if write.gone_meanwhile {
+                    self.emit_read(effects);
+                }
+            }
             // What the server returned was lost on the way: look.
             WriteOutcome::Written(None) | WriteOutcome::AlreadyExists | WriteOutcome::Stale => self.emit_read(effects),
             WriteOutcome::Read(object) => self.observe(object.as_deref(), now, effects),

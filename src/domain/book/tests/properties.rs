@@ -128,7 +128,7 @@ proptest! {
         let oldest = after.iter().map(|(_, _, seen)| seen).min();
         let gone = before.iter().filter(|(host, address, _)| after.last_seen(host, address).is_none());
         prop_assert!(gone.map(|(_, _, seen)| Some(seen)).max().is_none_or(|latest| latest <= oldest || oldest.is_none()));
-        prop_assert_eq!(after.is_empty(), after.len() == 0);
+        prop_assert_eq!(after.is_empty(), after.iter().next().is_none());
     }
 
     #[test]

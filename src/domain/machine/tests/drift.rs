@@ -94,3 +94,18 @@ fn an_older_event_of_the_watch_is_no_news() {
     sim.input(crate::machine::Input::Live(old.map(Box::new)));
     assert_eq!(sim.revisions.len(), writes);
 }
+
+#[test]
+fn a_deletion_that_the_watch_shows_before_the_answer_to_our_write_is_not_lost() {
+    for created in [false, true] {
+        let mut sim = Sim::new(hosts(&["a.example"]));
+        if created {
+            sim.answer("a.example", &["192.0.2.9"]);
+        }
+        sim.hold = true;
+        sim.answer("a.example", &["192.0.2.1"]);
+        sim.release_behind_a_deletion();
+        sim.advance(Duration::from_secs(2));
+        assert!(sim.allowed().contains("192.0.2.1"), "created before: {created}");
+    }
+}

@@ -268,6 +268,16 @@ impl Sim {
         }
     }
 
+    /// Answers what was held, but the object is deleted and the watch tells before each answer comes.
+    pub(super) fn release_behind_a_deletion(&mut self) {
+        self.hold = false;
+        for (seq, request) in std::mem::take(&mut self.unanswered) {
+            let outcome = self.store(request);
+            self.hand_delete();
+            self.input(Input::Outcome { seq, outcome });
+        }
+    }
+
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
