@@ -79,6 +79,8 @@ async fn every_kind_of_destination_with_its_ports_stands_in_the_networkpolicy_in
             }
         ]
     });
+    // The default deny and the status are written side by side.
+    world.is_there(&tenant, "default-deny-egress").await;
     let stored = world.spec(&tenant, "web").await;
     assert_eq!(stored, expected, "stored: {stored:#}");
     // First sight: one write of each object, with everything in it.
