@@ -1,6 +1,7 @@
 //! The composition root of `run`: wires, no logic.
 
 mod debug;
+mod member;
 mod pulse;
 mod watches;
 
@@ -8,8 +9,6 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use egress_domain::cluster::facts::ClusterFlags;
-use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus_client::registry::Registry;
 use ractor::Actor;
 use tokio::net::TcpListener;
@@ -19,28 +18,35 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actors::resolver::{Resolver, ResolverArgs, ResolverMsg};
 use crate::actors::router::{Router, RouterArgs, RouterMsg, RouterRef};
+use crate::actors::shards::{Shards, ShardsArgs, ShardsMsg, ShardsRef};
 use crate::actors::supervisor::{Supervisor, SupervisorMsg};
 use crate::actors::writer::{Writer, WriterArgs, WriterMsg, WriterRef};
 use crate::cli::run::RunArgs;
-use crate::clock::Clock;
+use crate::clock::{BootClock, Clock};
 use crate::dns::servers::DnsServers;
-use crate::k8s::apply::Applier;
-use crate::k8s::client::{watch_client, write_client};
+use crate::k8s::apply::{Applier, RequestTimeout};
+use crate::k8s::client::{lease_client, watch_client, write_client};
 use crate::k8s::cluster::{self, ClusterWatch, watch_cluster};
-use crate::k8s::gate::Gate;
+use crate::k8s::config::kube_config;
+use crate::k8s::load::Loader;
 use crate::k8s::resolv_conf;
+use crate::k8s::rights::Rights;
+use crate::k8s::shards::ShardClient;
 use crate::server::{Liveness, Pages, Readiness, serve};
 use crate::shutdown;
 use crate::telemetry::log;
 use crate::telemetry::metrics::cluster::ClusterMetrics;
 use crate::telemetry::metrics::policies::PolicyMetrics;
 use crate::telemetry::metrics::resolver::ResolverMetrics;
+use crate::telemetry::metrics::shards::ShardMetrics;
 use crate::telemetry::metrics::watches::WatchMetrics;
 use crate::telemetry::metrics::writer::WriterMetrics;
 
 /// A loop that has not advanced for so long is stuck: every loop beats each half second, and the API server's slowest
 /// answer is bounded by the write time-out.
 const LIVENESS_BOUND: std::time::Duration = std::time::Duration::from_secs(60);
+/// Joining takes a few requests; a replica that has to wait for others reads its shards when it gets them.
+const SETTLE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Runs the controller until a signal, or until an actor that everything needs has died (an error).
 ///
@@ -49,7 +55,11 @@ const LIVENESS_BOUND: std::time::Duration = std::time::Duration::from_secs(60);
 pub async fn run(args: RunArgs) -> Result<u8> {
     log::init(&args.log)?;
     let settings = Arc::new(args.settings()?);
-    let config = kube_config(&args).await?;
+    let config = kube_config(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+    let place = member::place(&args, &config.default_namespace);
+    let me = member::identity(&args, &place);
+    let timing = member::timing(&args);
+    let leases = ShardClient::new(lease_client(config.clone(), timing.renew_timeout())?, place);
     let clients = (watch_client(config.clone())?, write_client(config, args.write.write_timeout_seconds)?);
 
     let (readiness, liveness, mut registry) =
@@ -60,7 +70,9 @@ pub async fn run(args: RunArgs) -> Result<u8> {
 
     let (fatal, mut died) = watch::channel(None);
     let (supervisor, _) = Actor::spawn(None, Supervisor, fatal).await?;
-    let applier = Applier::new(clients.1, Gate::open(), args.write.write_timeout_seconds, &instance());
+    let (rights, write_timeout) = (Rights::default(), RequestTimeout::new(args.write.write_timeout_seconds));
+    write_timeout.bound(timing.write_timeout());
+    let applier = Applier::new(clients.1, rights.gate(BootClock, args.ignore_fence_deadline), write_timeout.clone(), &me.pod);
     let writer_args = WriterArgs {
         applier,
         max_writes_per_second: args.write.max_writes_per_second,
@@ -69,6 +81,22 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     };
     let (writer, _) =
         Writer::spawn_linked(Some("writer".to_owned()), Writer, writer_args, supervisor.get_cell()).await?;
+
+    let shards_args = ShardsArgs {
+        me,
+        timing,
+        client: leases.clone(),
+        rights,
+        timeout: write_timeout,
+        ignores_deadline: args.ignore_fence_deadline,
+        writer: writer.clone(),
+        liveness: liveness.clone(),
+        metrics: metrics.shards,
+        ready: readiness.handle("shards"),
+    };
+    let (shards, _) =
+        Shards::spawn_linked(Some("shards".to_owned()), Shards, shards_args, supervisor.get_cell()).await?;
+    let _member_watches = member::follow(&clients.0, &leases, &shards, &metrics.watches);
 
     // Handles first, listener next: the process is seen as alive and not ready while it waits for the API server.
     let (router_ready, cluster_ready) = (readiness.handle("policies"), readiness.handle("cluster"));
@@ -118,6 +146,8 @@ pub async fn run(args: RunArgs) -> Result<u8> {
         cluster: cluster_now,
         resolver: resolver.clone(),
         writer: writer.clone(),
+        shards: shards.clone(),
+        loader: Loader::new(clients.0.clone()),
         clock,
         metrics: metrics.policies,
         ready: router_ready,
@@ -125,10 +155,13 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     };
     let (router, _) =
         Router::spawn_linked(Some("router".to_owned()), Router, router_args, supervisor.get_cell()).await?;
-    actors.set(&router, &writer, &resolver);
+    actors.set(&router, &writer, &resolver, &shards);
     let _pulse = pulse::start((writer.clone(), beat("writer")), (resolver.clone(), beat("resolver")));
 
     let follow_servers = matches!(args.dns.dns_servers, DnsServers::Cluster);
+    drop(shards.cast(ShardsMsg::Router(router.clone())));
+    // What is ours already needs no read of its own when the lists begin afterwards.
+    drop(shards.call(ShardsMsg::Settled, Some(SETTLE_PATIENCE)).await);
     let watches = watches::start(&clients.0, &router, &metrics.watches);
     let forward = tokio::spawn(forward(known, router.clone(), resolver, follow_servers));
 
@@ -139,7 +172,7 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     drop(supervisor.cast(SupervisorMsg::Stopping));
     drop(watches);
     forward.abort();
-    stop_actors(&args, &router, &writer).await;
+    stop_actors(&args, &router, &writer, &shards).await;
     stop.cancel();
     drop(server.await);
     Ok(crate::cli::EXIT_OK)
@@ -157,6 +190,7 @@ struct Metrics {
     policies: PolicyMetrics,
     watches: WatchMetrics,
     cluster: ClusterMetrics,
+    shards: ShardMetrics,
 }
 
 impl Metrics {
@@ -167,6 +201,7 @@ impl Metrics {
             policies: PolicyMetrics::register(registry),
             watches: WatchMetrics::register(registry),
             cluster: ClusterMetrics::register(registry),
+            shards: ShardMetrics::register(registry),
         }
     }
 }
@@ -198,11 +233,13 @@ async fn forward(
 }
 
 /// No new work, then what is pending is written, for as long as the drain may take.
-async fn stop_actors(args: &RunArgs, router: &RouterRef, writer: &WriterRef) {
+async fn stop_actors(args: &RunArgs, router: &RouterRef, writer: &WriterRef, shards: &ShardsRef) {
     let limit = args.write.drain_timeout_seconds;
     let drained = timeout(limit, async {
         drop(router.call(RouterMsg::StopPolicies, None).await);
-        writer.call(WriterMsg::Drain, None).await
+        let drained = writer.call(WriterMsg::Drain, None).await;
+        drop(shards.call(ShardsMsg::Leave, None).await);
+        drained
     });
     match drained.await {
         Ok(Ok(ractor::rpc::CallResult::Success(report))) => {
@@ -210,25 +247,8 @@ async fn stop_actors(args: &RunArgs, router: &RouterRef, writer: &WriterRef) {
         }
         Ok(_) => tracing::warn!("the writer went before it was drained"),
         Err(_) => {
-            tracing::warn!(seconds = limit.as_secs_f64(), "the drain took too long; the rest is left to the next start")
+            tracing::warn!(seconds = limit.as_secs_f64(), "the drain took too long; the rest is left to the next holder")
         }
-    }
-}
-
-async fn kube_config(args: &RunArgs) -> Result<Config> {
-    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
-    match (&args.kubeconfig, &args.context) {
-        (Some(file), _) => {
-            let kubeconfig = Kubeconfig::read_from(file).with_context(|| format!("--kubeconfig {}", file.display()))?;
-            let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-            config.with_context(|| format!("--kubeconfig {}", file.display()))
-        }
-        (None, Some(context)) => {
-            Config::from_kubeconfig(&options).await.with_context(|| format!("--context {context}"))
-        }
-        (None, None) => Config::infer().await.context(
-            "no cluster: neither a service account (in a pod) nor a kubeconfig ($KUBECONFIG, ~/.kube/config) was found; use --kubeconfig FILE",
-        ),
     }
 }
 
@@ -241,8 +261,3 @@ fn cluster_flags(args: &RunArgs) -> ClusterFlags {
     }
 }
 
-/// Who reports Events: the pod, or the machine's name.
-fn instance() -> String {
-    let name = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
-    name.unwrap_or_else(|_| "egress-controller".to_owned())
-}

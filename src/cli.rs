@@ -5,17 +5,21 @@ use std::io::{ErrorKind, Write};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+#[cfg(test)]
+mod committed;
 pub mod crd;
 pub mod explain;
+pub mod fence;
 pub mod markdown;
 pub mod render;
 pub mod run;
+pub mod shards;
 pub mod source;
 pub mod values;
 
-/// Success; of `render --diff`: no difference; of `explain`: allowed.
+/// Success; of `render --diff`: no difference; of `explain`: allowed; of `shards`: each has a holder.
 pub const EXIT_OK: u8 = 0;
-/// Of `render --diff`: something differs; of `explain`: not allowed.
+/// Of `render --diff`: something differs; of `explain`: not allowed; of `shards`: a shard has no holder.
 pub const EXIT_DIFFERENT: u8 = 1;
 /// The command line, the input or the surroundings are wrong.
 pub const EXIT_ERROR: u8 = 2;
@@ -41,8 +45,10 @@ const MIN_THREADS: usize = 2;
       egress-controller render policies/ --diff live.yaml
   Ask why a pod cannot connect:
       egress-controller explain policies/ --namespace team-a --to api.github.com
-  Install the resource:
+  Install the resources:
       egress-controller crd | kubectl apply --server-side -f -
+  See which replica writes for which namespaces:
+      egress-controller shards
 
 Each flag has an environment variable, shown in its help; the command line wins.",
     propagate_version = true,
@@ -61,10 +67,14 @@ pub enum Command {
     Run(Box<run::RunArgs>),
     /// Files in, NetworkPolicy YAML out; needs no cluster
     Render(Box<render::RenderArgs>),
-    /// Print the CustomResourceDefinition of EgressPolicy
+    /// Print the CustomResourceDefinitions
     Crd(crd::CrdArgs),
+    /// Print the admission policies that refuse writes of a replica that holds the shard no more
+    Fence(fence::FenceArgs),
     /// Say why an address, a host or a pod is (not) allowed
     Explain(Box<explain::ExplainArgs>),
+    /// Say which replica writes for which namespaces
+    Shards(shards::ShardsArgs),
 }
 
 /// Runs a command; gives the exit code.
@@ -76,7 +86,9 @@ pub fn execute(cli: Cli) -> Result<u8> {
         Command::Run(args) => block_on(crate::app::run(*args)),
         Command::Render(args) => block_on(render::run(*args)),
         Command::Crd(args) => crd::run(args),
+        Command::Fence(args) => fence::run(args),
         Command::Explain(args) => block_on(explain::run(*args)),
+        Command::Shards(args) => block_on(shards::run(args)),
     }
 }
 
@@ -121,8 +133,10 @@ mod tests {
                     "resolve",
                     "diff",
                     "markdown",
+                    "kind",
                     "to",
                     "namespace",
+                    "service-account",
                     "pod-labels",
                     "port",
                     "protocol",

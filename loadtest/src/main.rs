@@ -3,6 +3,8 @@
 mod cluster;
 mod demo;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Demo and load scenarios for egress-controller on a local control plane.
@@ -17,12 +19,40 @@ struct Arguments {
 enum Command {
     Cluster(cluster::Arguments),
     Demo(demo::Arguments),
+    Handover(loadtest::handover::Options),
+    /// The controller itself, for scenarios that start it as a process
+    #[command(hide = true)]
+    Replica {
+        /// Its command line
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
-        Command::Cluster(arguments) => cluster::run(arguments).await,
-        Command::Demo(arguments) => demo::run(arguments).await,
-    }
+fn main() -> anyhow::Result<ExitCode> {
+    let command = match Arguments::parse().command {
+        Command::Replica { arguments } => {
+            let program = std::iter::once("egress-controller".to_owned());
+            let cli = egress_controller::cli::Cli::parse_from(program.chain(arguments));
+            return Ok(egress_controller::cli::execute(cli)?.into());
+        }
+        command => command,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Cluster(arguments) => cluster::run(arguments).await,
+            Command::Demo(arguments) => demo::run(arguments).await,
+            Command::Handover(options) => handover(options).await,
+            Command::Replica { .. } => Ok(()),
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the report as JSON; fails when it does not show what it must.
+async fn handover(options: loadtest::handover::Options) -> anyhow::Result<()> {
+    let report = loadtest::handover::run(options).await?;
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    report.check()
 }

@@ -1,7 +1,8 @@
 //! The shell: actors that wait and talk, and leave every decision to `egress_domain`.
 //!
 //! ```text
-//! supervisor -- spawns and watches --> resolver, writer, router -- spawns and restarts --> policy (one each)
+//! supervisor -- spawns and watches --> shards, resolver, writer, router -- spawns and restarts --> policy (one each)
+//! shards  --Gain, Resume, Stop--> router;   shards --DrainShards--> writer
 //! router  --Input-->  policy  --Subscribe-->  resolver  --Resolution-->  policy
 //! policy  --Submit--> writer  --Outcome--> policy;   policy --Enforcing--> router
 //! ```
@@ -13,5 +14,6 @@
 pub mod policy;
 pub mod resolver;
 pub mod router;
+pub mod shards;
 pub mod supervisor;
 pub mod writer;

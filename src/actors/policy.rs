@@ -8,6 +8,7 @@ use egress_domain::cluster::Cluster;
 use egress_domain::machine::{Context, Effect, Input, Machine, Standing};
 use egress_domain::object::{ObjectKey, PolicyKey};
 use egress_domain::policy::ValidatedPolicy;
+use egress_domain::shard::stamp::Stamp;
 use egress_domain::time::Instant;
 use egress_domain::write::{Lane, WriteOutcome, WriteRequest};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -34,6 +35,15 @@ pub enum PolicyMsg {
     Input(Box<Input>),
     /// A lookup of one of its hosts completed.
     Resolution(Resolution),
+    /// A write that was decided under this stamp was not ours to send; what follows depends on the present stamp.
+    Fenced {
+        /// Its stamp.
+        under: Stamp,
+        /// Whether it was the status.
+        status: bool,
+    },
+    /// The policy's shard is ours under a new epoch: what was decided under the old one is decided again.
+    Resume(Stamp),
     /// Its timer rang; dropped when a newer timer was set since.
     Tick {
         /// Which setting of the timer rang.
@@ -69,6 +79,8 @@ pub struct PolicyArgs {
     pub live: Option<Box<NetworkPolicy>>,
     /// Flags and cluster.
     pub context: Context,
+    /// The shard of the policy, and the epoch we hold it under.
+    pub stamp: Stamp,
     /// Whether the namespace may be written.
     pub standing: Standing,
     /// How many hosts may be looked up.
@@ -83,6 +95,9 @@ pub struct PolicyArgs {
 pub struct PolicyState {
     machine: Machine,
     key: PolicyKey,
+    stamp: Stamp,
+    /// A status was not ours to send; it is sent again when the shard is ours again.
+    status_lost: bool,
     subscriber: u64,
     shared: Arc<Shared>,
     timer: Option<Timer>,
@@ -112,11 +127,11 @@ impl Actor for PolicyActor {
     type Arguments = PolicyArgs;
 
     async fn pre_start(&self, myself: PolicyRef, args: PolicyArgs) -> Result<PolicyState, ActorProcessingErr> {
-        let PolicyArgs { policy, object, live, context, standing, host_quota, subscriber, shared } = args;
+        let PolicyArgs { policy, object, live, context, stamp, standing, host_quota, subscriber, shared } = args;
         let key = policy.key.clone();
         let now = shared.clock.now();
         let (machine, effects) = Machine::new(context, policy, live.as_deref(), &object, standing, host_quota, now);
-        let mut state = PolicyState { machine, key, subscriber, shared, timer: None, generation: 0, events: 0 };
+        let mut state = PolicyState { machine, key, stamp, status_lost: false, subscriber, shared, timer: None, generation: 0, events: 0 };
         state.perform(&myself, effects);
         Ok(state)
     }
@@ -129,6 +144,13 @@ impl Actor for PolicyActor {
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             PolicyMsg::Input(input) => state.step(&myself, *input),
+            PolicyMsg::Resume(stamp) => {
+                state.stamp = stamp;
+                let status_lost = std::mem::take(&mut state.status_lost);
+                state.step(&myself, Input::Resumed { status_lost });
+            }
+            PolicyMsg::Fenced { under, status } if under == state.stamp => state.status_lost |= status,
+            PolicyMsg::Fenced { status, .. } => state.step(&myself, Input::Resumed { status_lost: status }),
             PolicyMsg::Resolution(resolution) => state.step(&myself, Input::Resolution(resolution)),
             PolicyMsg::Tick { generation } if generation == state.generation => {
                 state.timer = None;
@@ -178,24 +200,37 @@ impl PolicyState {
             }
             Effect::Write { seq, lane, request } => {
                 let actor = myself.clone();
+                let under = self.stamp;
                 let sink = move |outcome: WriteOutcome| {
+                    let fenced = outcome == WriteOutcome::Fenced;
                     drop(actor.cast(PolicyMsg::Input(Box::new(Input::Outcome { seq, outcome }))));
+                    if fenced {
+                        drop(actor.cast(PolicyMsg::Fenced { under, status: false }));
+                    }
                 };
                 self.tell_writer(WriterMsg::Submit {
                     key: ObjectKey::NetworkPolicy(self.key.clone()),
                     lane,
                     request,
+                    stamp: Some(self.stamp),
                     sink: Some(Arc::new(sink)),
                 });
             }
             Effect::WithdrawWrite => self.tell_writer(WriterMsg::Withdraw(ObjectKey::NetworkPolicy(self.key.clone()))),
             Effect::Status(status) => {
                 let uid = self.machine.policy().uid.clone();
+                let (actor, under) = (myself.clone(), self.stamp);
+                let sink = move |outcome: WriteOutcome| {
+                    if outcome == WriteOutcome::Fenced {
+                        drop(actor.cast(PolicyMsg::Fenced { under, status: true }));
+                    }
+                };
                 self.tell_writer(WriterMsg::Submit {
                     key: ObjectKey::Status(self.key.clone()),
                     lane: Lane::Status,
                     request: WriteRequest::Status { uid, status },
-                    sink: None,
+                    stamp: Some(self.stamp),
+                    sink: Some(Arc::new(sink)),
                 });
             }
             Effect::Enforcing(enforcing) => {
@@ -209,7 +244,7 @@ impl PolicyState {
                 // The number is unique among the Events of all actors of this policy: subscribers are never reused.
                 let key = ObjectKey::Event(self.key.clone(), (self.subscriber << 20) | self.events);
                 let request = WriteRequest::Event(Box::new(event));
-                self.tell_writer(WriterMsg::Submit { key, lane: Lane::Status, request, sink: None });
+                self.tell_writer(WriterMsg::Submit { key, lane: Lane::Status, request, stamp: None, sink: None });
             }
             Effect::Updated { ips, namespaces } => {
                 log_policy_update(&self.key.name, &self.key.namespace, &ips, &namespaces);

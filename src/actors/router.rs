@@ -4,6 +4,7 @@ mod deny;
 mod network_policies;
 mod orphans;
 mod policies;
+mod shards;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use egress_domain::machine::{Context, Standing};
 use egress_domain::namespace::Namespace;
 use egress_domain::object::PolicyKey;
 use egress_domain::settings::Settings;
+use egress_domain::shard::ShardId;
+use egress_domain::shard::stamp::Stamp;
 use egress_domain::write::WriteOutcome;
 use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -23,14 +26,17 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent
 use serde::Serialize;
 
 use super::policy::{PolicyRef, Shared, cluster_changed};
+use super::shards::ShardsRef;
 use super::resolver::ResolverRef;
 use super::writer::WriterRef;
 use crate::clock::Clock;
+use crate::k8s::load::{Loaded, Loader};
 use crate::k8s::watch::WatchEvent;
 use crate::server::{Heartbeat, ReadyHandle};
 use crate::telemetry::metrics::policies::PolicyMetrics;
 
 use policies::Entry;
+use shards::OwnedShards;
 
 /// Address of the router.
 pub type RouterRef = ActorRef<RouterMsg>;
@@ -74,6 +80,19 @@ pub enum RouterMsg {
         /// What became of it.
         outcome: WriteOutcome,
     },
+    /// These shards are ours: their policies are read and started. The second is the number of shards there are.
+    Gain(Vec<Stamp>, u16),
+    /// Shards of ours go on under new epochs.
+    Resume(Vec<Stamp>),
+    /// Shards that are not ours any more: their policies stop, and nothing of them is remembered.
+    Stop {
+        /// Which.
+        shards: Vec<ShardId>,
+        /// Answered when they have stopped.
+        stopped: Option<RpcReplyPort<()>>,
+    },
+    /// Gained shards were read consistently.
+    Loaded(Vec<Stamp>, kube::Result<Loaded>),
     /// Time to look for what waits.
     Tick,
     /// Stop every policy actor: no new work; MUST be answered when they have stopped.
@@ -96,6 +115,10 @@ pub struct RouterArgs {
     pub resolver: ResolverRef,
     /// Writes.
     pub writer: WriterRef,
+    /// Tells which shards are ours.
+    pub shards: ShardsRef,
+    /// Reads gained shards.
+    pub loader: Loader,
     /// Time.
     pub clock: Clock,
     /// Counters.
@@ -133,6 +156,9 @@ pub struct RouterState {
     namespaces: HashMap<Arc<str>, Namespace>,
     orphans: HashMap<PolicyKey, u32>,
     lists: Lists,
+    owned: OwnedShards,
+    shards: ShardsRef,
+    loader: Loader,
     started: bool,
     stopping: bool,
     next_subscriber: u64,
@@ -147,6 +173,20 @@ struct Lists {
     network_policies: ListState<PolicyKey>,
     denies: ListState<Arc<str>>,
     namespaces: ListState<Arc<str>>,
+}
+
+impl Lists {
+    /// Whether any list is under way: what it shows may be older than what is read meanwhile.
+    fn any_listing(&self) -> bool {
+        self.policies.listing || self.network_policies.listing || self.denies.listing
+    }
+
+    /// Whether any list has begun since the start.
+    fn any_begun(&self) -> bool {
+        let Self { policies, network_policies, denies, namespaces: _ } = self;
+        let begun = policies.synced || network_policies.synced || denies.synced;
+        begun || self.any_listing()
+    }
 }
 
 struct ListState<K> {
@@ -196,6 +236,8 @@ pub struct RouterSnapshot {
     pub namespaces: usize,
     /// NetworkPolicies of ours.
     pub network_policies: usize,
+    /// Shards that are ours.
+    pub shards: usize,
     /// Which lists have been read.
     pub synced: Synced,
 }
@@ -219,7 +261,8 @@ impl Actor for Router {
     type Arguments = RouterArgs;
 
     async fn pre_start(&self, myself: RouterRef, args: RouterArgs) -> Result<RouterState, ActorProcessingErr> {
-        let RouterArgs { settings, options, cluster, resolver, writer, clock, metrics, ready, heartbeat } = args;
+        let RouterArgs { settings, options, cluster, resolver, writer, shards, loader, clock, metrics, ready, heartbeat } =
+            args;
         let shared = Arc::new(Shared { resolver, writer, router: myself.clone(), clock, metrics });
         myself.send_interval(TICK, || RouterMsg::Tick);
         Ok(RouterState {
@@ -235,6 +278,9 @@ impl Actor for Router {
             namespaces: HashMap::new(),
             orphans: HashMap::new(),
             lists: Lists::default(),
+            owned: OwnedShards::default(),
+            shards,
+            loader,
             started: false,
             stopping: false,
             next_subscriber: 1,
@@ -273,6 +319,15 @@ impl Actor for Router {
             RouterMsg::Enforcing { key, selects_all } => state.enforcing(&key, selects_all),
             RouterMsg::DenyAnswered { namespace, outcome } => state.deny_answered(&namespace, outcome),
             RouterMsg::OrphanAnswered { key, outcome } => state.orphan_answered(&key, outcome),
+            RouterMsg::Gain(stamps, shard_count) => state.gain(&myself, &stamps, shard_count),
+            RouterMsg::Resume(stamps) => state.resume(&stamps),
+            RouterMsg::Stop { shards, stopped } => {
+                state.stop_shards(&shards);
+                if let Some(stopped) = stopped {
+                    drop(stopped.send(()));
+                }
+            }
+            RouterMsg::Loaded(stamps, loaded) => state.loaded(&myself, stamps, loaded).await,
             RouterMsg::Tick => state.tick(&myself).await,
             RouterMsg::StopPolicies(reply) => {
                 state.stop_policies().await;
@@ -308,18 +363,14 @@ impl RouterState {
             return;
         }
         self.started = true;
-        self.share_all_host_quotas();
-        let keys: Vec<PolicyKey> = self.policies.keys().cloned().collect();
-        for key in keys {
-            self.start(myself, &key).await;
-        }
-        self.remove_orphans();
+        self.start_listed(myself).await;
         self.ready = None;
     }
 
     async fn tick(&mut self, myself: &RouterRef) {
         self.heartbeat.beat();
         self.tick_denies();
+        self.tick_shards(myself);
         self.restart_due(myself).await;
     }
 
@@ -347,6 +398,7 @@ impl RouterState {
             running: self.policies.values().filter(|entry| entry.actor.is_some()).count(),
             namespaces: self.namespaces.len(),
             network_policies: self.network_policies.len(),
+            shards: self.owned.count(),
             synced: Synced {
                 policies: self.lists.policies.synced,
                 network_policies: self.lists.network_policies.synced,

@@ -1,12 +1,16 @@
 //! The one writer: queues requests ([`egress_domain::writes`]) and has each executed by a task of its own
 //! ([`crate::k8s::apply`]). Nothing else of this process changes an object in the API server.
 
+mod flights;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use egress_domain::object::ObjectKey;
+use egress_domain::shard::ShardId;
+use egress_domain::shard::stamp::Stamp;
 use egress_domain::time::Instant;
 use egress_domain::write::{Lane, WriteOutcome, WriteRequest};
 use egress_domain::writes::{Outgoing, Stats, Ticket, Transient, TransientKind, WriteQueue};
@@ -14,6 +18,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
+use self::flights::Flights;
 use crate::clock::Clock;
 use crate::k8s::apply::Applier;
 use crate::telemetry::metrics::writer::{WriterMetrics, kind, lane_label, outcome_label};
@@ -38,6 +43,8 @@ pub enum WriterMsg {
         lane: Lane,
         /// What is asked.
         request: WriteRequest,
+        /// What it was decided under; none for what belongs to no shard.
+        stamp: Option<Stamp>,
         /// Who wants the answer.
         sink: Option<Sink>,
     },
@@ -62,6 +69,17 @@ pub enum WriterMsg {
     /// Answered as soon as nothing is pending or in flight. What is submitted meanwhile is written too, so the caller
     /// stops the submitters first, and bounds the wait: an API server that is away is waited for.
     Drain(RpcReplyPort<DrainReport>),
+    /// Answered as soon as no write of these shards can be committed any more. The gate must refuse them already.
+    DrainShards {
+        /// Which shards.
+        shards: Vec<ShardId>,
+        /// Of how many.
+        shard_count: u16,
+        /// A write without an answer may be committed until so long after it was sent.
+        unknown: Duration,
+        /// Who waits.
+        reply: RpcReplyPort<()>,
+    },
     /// Tells the writer's state; MUST be answered.
     Snapshot(RpcReplyPort<WriterSnapshot>),
     /// Fault injection: panics, to show what a defect would do.
@@ -91,6 +109,7 @@ pub struct WriterState {
     timer: Option<Timer>,
     generation: u64,
     drains: Vec<Drain>,
+    flights: Flights,
     /// Final answers so far.
     finished: u64,
 }
@@ -99,6 +118,7 @@ pub struct WriterState {
 #[derive(Clone)]
 struct Job {
     request: Arc<WriteRequest>,
+    stamp: Option<Stamp>,
     sink: Option<Sink>,
 }
 
@@ -159,6 +179,7 @@ impl Actor for Writer {
             timer: None,
             generation: 0,
             drains: Vec::new(),
+            flights: Flights::default(),
             finished: 0,
         })
     }
@@ -170,8 +191,8 @@ impl Actor for Writer {
         state: &mut WriterState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
-            WriterMsg::Submit { key, lane, request, sink } => {
-                let job = Job { request: Arc::new(request), sink };
+            WriterMsg::Submit { key, lane, request, stamp, sink } => {
+                let job = Job { request: Arc::new(request), stamp, sink };
                 state.queue.put(state.now(), key, lane, job);
             }
             WriterMsg::Withdraw(key) => state.queue.withdraw(&key),
@@ -179,6 +200,9 @@ impl Actor for Writer {
             WriterMsg::Wake { generation } if generation == state.generation => state.timer = None,
             WriterMsg::Wake { .. } => return Ok(()),
             WriterMsg::Drain(reply) => state.drains.push(Drain { reply, finished: state.finished }),
+            WriterMsg::DrainShards { shards, shard_count, unknown, reply } => {
+                state.flights.drain(shards, shard_count, unknown, reply);
+            }
             WriterMsg::Snapshot(reply) => drop(reply.send(state.snapshot())),
             WriterMsg::Crash => panic!("fault injection: writer"),
         }
@@ -206,18 +230,20 @@ impl WriterState {
         self.arm(myself);
     }
 
-    fn execute(&self, myself: &WriterRef, outgoing: Outgoing<Job>) {
+    fn execute(&mut self, myself: &WriterRef, outgoing: Outgoing<Job>) {
         let Outgoing { key, ticket, payload } = outgoing;
+        self.flights.sent(&key);
         let applier = self.applier.clone();
         let answer = Answer { writer: myself.clone(), key, ticket, sent: tokio::time::Instant::now(), result: None };
         tokio::spawn(async move {
-            let result = applier.execute(&answer.key, &payload.request).await;
+            let result = applier.execute(&answer.key, &payload.request, payload.stamp).await;
             answer.is(result);
         });
     }
 
     fn finished(&mut self, key: &ObjectKey, ticket: Ticket, result: Result<WriteOutcome, Transient>, took: Duration) {
         let answer = result.as_ref().map(|_| ()).map_err(|transient| *transient);
+        self.flights.answered(key, result.as_ref().err().map(|transient| transient.kind));
         if let Err(Transient { kind, .. }) = answer {
             self.metrics.failed(kind, took);
             tracing::debug!(object = ?key, reason = kind.as_str(), "a write failed for the moment");

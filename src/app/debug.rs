@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::actors::policy::PolicyMsg;
 use crate::actors::resolver::{ResolverMsg, ResolverRef};
 use crate::actors::router::{RouterMsg, RouterRef};
+use crate::actors::shards::{ShardsMsg, ShardsRef};
 use crate::actors::writer::{WriterMsg, WriterRef};
 use crate::server::DebugState;
 
@@ -22,11 +23,11 @@ const PATIENCE: Option<Duration> = Some(Duration::from_secs(2));
 
 /// The actors, once they run.
 #[derive(Clone, Default)]
-pub(super) struct Actors(Arc<OnceLock<(RouterRef, WriterRef, ResolverRef)>>);
+pub(super) struct Actors(Arc<OnceLock<(RouterRef, WriterRef, ResolverRef, ShardsRef)>>);
 
 impl Actors {
-    pub(super) fn set(&self, router: &RouterRef, writer: &WriterRef, resolver: &ResolverRef) {
-        drop(self.0.set((router.clone(), writer.clone(), resolver.clone())));
+    pub(super) fn set(&self, router: &RouterRef, writer: &WriterRef, resolver: &ResolverRef, shards: &ShardsRef) {
+        drop(self.0.set((router.clone(), writer.clone(), resolver.clone(), shards.clone())));
     }
 }
 
@@ -38,11 +39,13 @@ pub(super) fn state() -> (DebugState, Actors) {
 }
 
 async fn snapshot(actors: Actors) -> Value {
-    let Some((router, writer, resolver)) = actors.0.get() else { return json!("starting") };
+    let Some((router, writer, resolver, shards)) = actors.0.get() else { return json!("starting") };
     let router = router.call(RouterMsg::Snapshot, PATIENCE).await.map(|answer| value(&answer));
     let writer = writer.call(WriterMsg::Snapshot, PATIENCE).await.map(|answer| value(&answer));
     let resolver = resolver.call(ResolverMsg::Snapshot, PATIENCE).await.map(|answer| value(&answer));
+    let shards = shards.call(ShardsMsg::Snapshot, PATIENCE).await.map(|answer| value(&answer));
     json!({
+        "shards": shards.unwrap_or(Value::Null),
         "router": router.unwrap_or(Value::Null),
         "writer": writer.unwrap_or(Value::Null),
         "resolver": resolver.unwrap_or(Value::Null),
@@ -73,11 +76,11 @@ fn status(found: bool) -> StatusCode {
 }
 
 fn crash_writer(actors: &Actors) -> bool {
-    actors.0.get().is_some_and(|(_, writer, _)| writer.cast(WriterMsg::Crash).is_ok())
+    actors.0.get().is_some_and(|(_, writer, ..)| writer.cast(WriterMsg::Crash).is_ok())
 }
 
 async fn crash_policy(actors: &Actors, key: PolicyKey) -> bool {
-    let Some((router, _, _)) = actors.0.get() else { return false };
+    let Some((router, ..)) = actors.0.get() else { return false };
     match router.call(|reply| RouterMsg::Find(key, reply), PATIENCE).await {
         Ok(CallResult::Success(Some(actor))) => actor.cast(PolicyMsg::Crash).is_ok(),
         _ => false,

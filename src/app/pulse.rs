@@ -12,13 +12,16 @@ use crate::server::Heartbeat;
 /// An answer takes microseconds once the mailbox is empty; a full one is worked off in less.
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
 
+/// Often enough for the shortest lease: a replica whose actors are silent for a lease gives its shards up.
+const EVERY: Duration = Duration::from_millis(500);
+
 /// Asks both actors for ever; dropping what is returned ends it.
 pub(super) fn start(
     (writer, writer_beat): (WriterRef, Heartbeat),
     (resolver, resolver_beat): (ResolverRef, Heartbeat),
 ) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut ticks = interval(writer_beat.interval());
+        let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

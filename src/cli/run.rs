@@ -52,6 +52,10 @@ pub struct RunArgs {
     #[command(flatten)]
     pub write: WriteArgs,
 
+    /// Flags of shards.
+    #[command(flatten)]
+    pub shards: ShardArgs,
+
     /// Flags of the log.
     #[command(flatten)]
     pub log: LogArgs,
@@ -59,6 +63,11 @@ pub struct RunArgs {
     /// Lets POST /debug/crash/writer and /debug/crash/policy/NAMESPACE/NAME panic an actor (tests).
     #[arg(long, hide = true, env = "EGRESS_FAULT_INJECTION")]
     pub fault_injection: bool,
+
+    /// Goes on writing when the sign of life comes too late: the control run that shows what the deadline prevents
+    /// (tests).
+    #[arg(long, hide = true)]
+    pub ignore_fence_deadline: bool,
 }
 
 /// Flags of lookups.
@@ -178,13 +187,35 @@ pub struct WriteArgs {
     #[arg(long, value_name = "N", env = "EGRESS_MAX_WRITES_PER_SECOND")]
     pub max_writes_per_second: Option<NonZeroU32>,
 
-    /// Time-out of one request.
+    /// Time-out of one request; never more than a fifth of the lease duration.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, env = "EGRESS_WRITE_TIMEOUT_SECONDS")]
     pub write_timeout_seconds: Duration,
 
     /// How long pending writes are drained after SIGTERM, before the process ends all the same.
     #[arg(long, value_name = "SECONDS", default_value = "25", value_parser = seconds, env = "EGRESS_DRAIN_TIMEOUT_SECONDS")]
     pub drain_timeout_seconds: Duration,
+}
+
+/// Flags of shards: several replicas split the namespaces among them.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Shards")]
+pub struct ShardArgs {
+    /// How long a replica is taken for alive after its last sign of life, in whole seconds. Counts when the table of
+    /// shards is made; afterwards the table says it.
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = clap::value_parser!(u32).range(1..=300), env = "EGRESS_LEASE_DURATION_SECONDS")]
+    pub lease_duration_seconds: u32,
+
+    /// Number of shards. Counts when the table of shards is made; afterwards the table says it.
+    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u16).range(1..=1024), env = "EGRESS_SHARDS")]
+    pub shards: u16,
+
+    /// Name of this replica: its pod. Default: the name of the machine.
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub pod_name: Option<String>,
+
+    /// Uid of the pod: a container that starts again in its pod takes its shards back at once.
+    #[arg(long, value_name = "UID", default_value = "", env = "POD_UID", hide_default_value = true)]
+    pub pod_uid: String,
 }
 
 /// What happens to the addresses of a stale host.

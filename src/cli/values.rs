@@ -47,6 +47,14 @@ pub fn labels(text: &str) -> Result<Labels, String> {
     pairs.map(pair).collect()
 }
 
+/// The name of a namespace or of a service account.
+pub fn object_name(text: &str) -> Result<String, String> {
+    let is_legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let ends_well = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let is_name = text.chars().all(is_legal) && ends_well(text.chars().next()) && ends_well(text.chars().last());
+    if is_name { Ok(text.to_owned()) } else { Err(format!("{text:?} is not the name of an object")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +76,14 @@ mod tests {
     fn what_is_no_port_is_refused() {
         for text in ["", "0", "65536", "TCP/", "ICMP/1", "5-4", "a"] {
             check(text, None);
+        }
+    }
+
+    #[test]
+    fn names_of_objects_are_in_lower_case() {
+        assert_eq!(object_name("egress-controller"), Ok("egress-controller".to_owned()));
+        for text in ["", "Egress", "a b", "-a", "a.", "a\""] {
+            assert!(object_name(text).is_err(), "{text}");
         }
     }
 

@@ -31,6 +31,7 @@ pub mod policy;
 pub mod ports;
 pub mod render;
 pub mod settings;
+pub mod shard;
 pub mod time;
 pub mod write;
 pub mod writes;

@@ -71,6 +71,11 @@ pub enum Input {
     HostQuota(usize),
     /// DNS path, guard rail or families of the cluster changed.
     Cluster(Arc<Cluster>),
+    /// The namespace is ours under a new epoch: writes that were fenced, or may be, are decided again.
+    Resumed {
+        /// The last status was fenced, too.
+        status_lost: bool,
+    },
     /// The deadline of [`Machine::next_deadline`] came.
     Tick,
 }
@@ -263,6 +268,7 @@ impl Machine {
                 self.refresh_hosts(now, &mut effects);
             }
             Input::Cluster(cluster) => self.cluster(cluster, now, &mut effects),
+            Input::Resumed { status_lost } => self.resumed(status_lost),
             Input::Tick => {}
         }
         self.settle(now, &mut effects);

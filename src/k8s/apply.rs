@@ -1,7 +1,8 @@
 //! The only place that writes to the API server. Executes one [`WriteRequest`]; queueing and retrying are the writer's.
 //!
 //! * Every request has a time-out, here and, as `?timeout=`, at the server.
-//! * Every request that changes something asks the gate right before it is sent.
+//! * Every request that changes something of a shard asks the gate right before it is sent, with the stamp that it was
+//!   decided under. The removal of the kopf marks and Events are idempotent, and need no leave.
 //! * Retry-After is read from the header: the server's own 429 is plain text without a Status.
 
 mod body;
@@ -10,10 +11,13 @@ mod reply;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use egress_domain::api::{EgressPolicy, EgressPolicyStatus, FIELD_MANAGER};
 use egress_domain::object::{DEFAULT_DENY, ObjectKey};
+use egress_domain::shard::stamp::Stamp;
 use egress_domain::write::{PolicyEvent, WriteOutcome, WriteRequest};
 use egress_domain::writes::{Transient, TransientKind};
 use k8s_openapi::api::events::v1::Event;
@@ -39,7 +43,7 @@ const KOPF_ATTEMPTS: usize = 3;
 pub struct Applier {
     client: Client,
     gate: Gate,
-    timeout: Duration,
+    timeout: RequestTimeout,
     events: body::Reporter,
 }
 
@@ -50,6 +54,8 @@ enum Ended {
     Final(WriteOutcome),
     /// It may succeed later.
     ForNow(Transient),
+    /// The fence refuses it because the stored object carries a newer epoch than ours.
+    Outstamped,
 }
 
 impl From<TransientKind> for Ended {
@@ -58,9 +64,35 @@ impl From<TransientKind> for Ended {
     }
 }
 
+/// The longest wait for one request, which the lease duration of the shard table bounds. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct RequestTimeout {
+    wanted: Duration,
+    millis: Arc<AtomicU64>,
+}
+
+impl RequestTimeout {
+    /// So long at most.
+    pub fn new(wanted: Duration) -> Self {
+        let timeout = Self { wanted, millis: Arc::default() };
+        timeout.bound(wanted);
+        timeout
+    }
+
+    /// From now on no longer than this either.
+    pub fn bound(&self, longest: Duration) {
+        let millis = u64::try_from(self.wanted.min(longest).as_millis()).unwrap_or(u64::MAX);
+        self.millis.store(millis, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Duration {
+        Duration::from_millis(self.millis.load(Ordering::Relaxed))
+    }
+}
+
 impl Applier {
     /// `client` must not retry ([`super::client::write_client`]); `instance` names this process in Events.
-    pub fn new(client: Client, gate: Gate, timeout: Duration, instance: &str) -> Self {
+    pub fn new(client: Client, gate: Gate, timeout: RequestTimeout, instance: &str) -> Self {
         Self { client, gate, timeout, events: body::Reporter::new(instance) }
     }
 
@@ -68,41 +100,64 @@ impl Applier {
     ///
     /// # Errors
     /// A failure for the moment: the same request may be sent again, also when it may have been committed.
-    pub async fn execute(&self, key: &ObjectKey, request: &WriteRequest) -> Result<WriteOutcome, Transient> {
-        match self.perform(key, request).await {
+    pub async fn execute(
+        &self,
+        key: &ObjectKey,
+        request: &WriteRequest,
+        stamp: Option<Stamp>,
+    ) -> Result<WriteOutcome, Transient> {
+        let mut ended = self.perform(key, request, stamp).await;
+        if let Err(Ended::Outstamped) = ended {
+            ended = match self.restamp(key, stamp).await {
+                Ok(()) => self.perform(key, request, stamp).await,
+                Err(failed) => Err(failed),
+            };
+        }
+        match ended {
             Ok(outcome) | Err(Ended::Final(outcome)) => Ok(outcome),
             Err(Ended::ForNow(transient)) => Err(transient),
+            Err(Ended::Outstamped) => Err(TransientKind::Fenced.into()),
         }
     }
 
-    async fn perform(&self, key: &ObjectKey, request: &WriteRequest) -> Result<WriteOutcome, Ended> {
+    async fn perform(
+        &self,
+        key: &ObjectKey,
+        request: &WriteRequest,
+        stamp: Option<Stamp>,
+    ) -> Result<WriteOutcome, Ended> {
         match (key, request) {
             (ObjectKey::NetworkPolicy(_) | ObjectKey::DefaultDeny(_), request) => {
-                self.network_policy(key, request).await
+                self.network_policy(key, request, stamp).await
             }
-            (ObjectKey::Status(_), WriteRequest::Status { uid, status }) => self.status(key, uid, status).await,
+            (ObjectKey::Status(_), WriteRequest::Status { uid, status }) => self.status(key, uid, status, stamp).await,
             (ObjectKey::Metadata(_), WriteRequest::RemoveKopf) => self.remove_kopf(key).await,
             (ObjectKey::Event(_, number), WriteRequest::Event(event)) => self.event(key, *number, event).await,
             (key, request) => Err(misuse(&format!("{request:?} is no request for {key:?}"))),
         }
     }
 
-    async fn network_policy(&self, key: &ObjectKey, request: &WriteRequest) -> Result<WriteOutcome, Ended> {
+    async fn network_policy(
+        &self,
+        key: &ObjectKey,
+        request: &WriteRequest,
+        stamp: Option<Stamp>,
+    ) -> Result<WriteOutcome, Ended> {
         match request {
             WriteRequest::Create(object) => {
-                let object = body::create(object, self.permit(key)?);
+                let object = body::create(object, self.permit(key, stamp)?);
                 let written = self.send::<NetworkPolicy>(key, Method::Create(&object)).await?;
                 decode(&written)
             }
             // Without a uid an apply would create the object where it is absent.
             WriteRequest::Apply(object) if object.metadata.uid.is_none() => Err(misuse("an apply needs metadata.uid")),
             WriteRequest::Apply(object) => {
-                let object = body::apply(object, self.permit(key)?);
+                let object = body::apply(object, self.permit(key, stamp)?);
                 let written = self.send::<NetworkPolicy>(key, Method::Apply(&object)).await?;
                 decode(&written)
             }
             WriteRequest::RepairOwners(object) => {
-                let patch = body::owners(object, self.permit(key)?);
+                let patch = body::owners(object, self.permit(key, stamp)?);
                 let written = self.send::<NetworkPolicy>(key, Method::Merge(&patch)).await?;
                 decode(&written)
             }
@@ -111,27 +166,52 @@ impl Applier {
                 Err(Ended::Final(WriteOutcome::Stale)) => Ok(WriteOutcome::Read(None)),
                 Err(ended) => Err(ended),
             },
-            WriteRequest::Delete { uid, resource_version } => self.delete(key, uid, resource_version).await,
+            WriteRequest::Delete { uid, resource_version } => self.delete(key, uid, resource_version, stamp).await,
             request => Err(misuse(&format!("{request:?} is no request for a NetworkPolicy"))),
         }
     }
 
     /// A delete carries no object, so the stamp goes into the stored one first.
-    async fn delete(&self, key: &ObjectKey, uid: &str, resource_version: &str) -> Result<WriteOutcome, Ended> {
+    async fn delete(
+        &self,
+        key: &ObjectKey,
+        uid: &str,
+        resource_version: &str,
+        stamp: Option<Stamp>,
+    ) -> Result<WriteOutcome, Ended> {
         let mut resource_version = resource_version.to_owned();
-        if let Some(stamp) = self.permit(key)? {
-            let patch = body::stamp(uid, &resource_version, &stamp);
+        if let Some(text) = self.permit(key, stamp)? {
+            let patch = body::stamp(uid, &resource_version, &text);
             let stamped: NetworkPolicy = parse(&self.send::<NetworkPolicy>(key, Method::Merge(&patch)).await?)?;
             resource_version = stamped.metadata.resource_version.unwrap_or(resource_version);
-            self.permit(key)?;
+            self.permit(key, stamp)?;
         }
         let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: Some(resource_version) };
         self.send::<NetworkPolicy>(key, Method::<()>::Delete(preconditions)).await?;
         Ok(WriteOutcome::Written(None))
     }
 
-    async fn status(&self, key: &ObjectKey, uid: &str, status: &EgressPolicyStatus) -> Result<WriteOutcome, Ended> {
-        let patch = body::status(uid, status, self.permit(key)?);
+    /// Somebody wrote a stamp into the object that is newer than ours, or an earlier table's did. The object is read as
+    /// it is, the gate confirms that the shard is ours, and the stamp alone is replaced: the fence lets that pass.
+    async fn restamp(&self, key: &ObjectKey, stamp: Option<Stamp>) -> Result<(), Ended> {
+        let stored: NetworkPolicy = parse(&self.send::<NetworkPolicy>(key, Method::<()>::Read).await?)?;
+        let (Some(uid), Some(version)) = (&stored.metadata.uid, &stored.metadata.resource_version) else {
+            return Err(TransientKind::Interrupted.into());
+        };
+        let Some(text) = self.permit(key, stamp)? else { return Err(TransientKind::Fenced.into()) };
+        let patch = body::stamp(uid, version, &text);
+        self.send::<NetworkPolicy>(key, Method::Merge(&patch)).await?;
+        Ok(())
+    }
+
+    async fn status(
+        &self,
+        key: &ObjectKey,
+        uid: &str,
+        status: &EgressPolicyStatus,
+        stamp: Option<Stamp>,
+    ) -> Result<WriteOutcome, Ended> {
+        let patch = body::status(uid, status, self.permit(key, stamp)?);
         self.send::<EgressPolicy>(key, Method::<()>::StatusJson(patch)).await?;
         Ok(WriteOutcome::Written(None))
     }
@@ -144,7 +224,6 @@ impl Applier {
                 Err(ended) => return Err(ended),
             };
             let Some(patch) = kopf::removal(&found.metadata) else { return Ok(WriteOutcome::Written(None)) };
-            self.permit(key)?;
             match self.send::<EgressPolicy>(key, Method::Merge(&patch)).await {
                 Ok(_) => return Ok(WriteOutcome::Written(None)),
                 // Somebody changed it, or it has gone: look again.
@@ -157,7 +236,6 @@ impl Applier {
 
     async fn event(&self, key: &ObjectKey, number: u64, event: &PolicyEvent) -> Result<WriteOutcome, Ended> {
         let ObjectKey::Event(policy, _) = key else { return Err(misuse("an Event is about a policy")) };
-        self.permit(key)?;
         let event = self.events.event(policy, number, event);
         match self.send::<Event>(key, Method::Create(&event)).await {
             // Its name is ours alone: an earlier attempt was committed.
@@ -166,10 +244,10 @@ impl Applier {
         }
     }
 
-    /// Leave to send the next request, and the stamp that it must carry.
-    fn permit(&self, key: &ObjectKey) -> Result<Option<String>, Ended> {
-        match self.gate.permit(key) {
-            Ok(permit) => Ok(permit.stamp),
+    /// Leave to send the next request; gives the text of the stamp that it must carry.
+    fn permit(&self, key: &ObjectKey, stamp: Option<Stamp>) -> Result<Option<String>, Ended> {
+        match self.gate.permit(key, stamp) {
+            Ok(()) => Ok(stamp.map(|stamp| stamp.to_string())),
             Err(_) => Err(Ended::Final(WriteOutcome::Fenced)),
         }
     }
@@ -203,7 +281,8 @@ impl Applier {
             }
         };
         let mut request = built.map_err(|error| misuse(&error.to_string()))?;
-        let uri = self.with_timeout(&request.uri().to_string());
+        let timeout = self.timeout.get();
+        let uri = with_timeout(&request.uri().to_string(), timeout);
         *request.uri_mut() = uri.parse().map_err(|error| misuse(&format!("{uri}: {error}")))?;
 
         let exchange = async {
@@ -214,22 +293,23 @@ impl Applier {
             let body = response.into_body().collect_bytes().await?.to_vec();
             kube::Result::Ok(Reply { code, retry_after, body })
         };
-        match tokio::time::timeout(self.timeout, exchange).await {
+        match tokio::time::timeout(timeout, exchange).await {
             Err(_) => Err(TransientKind::Timeout.into()),
             Ok(Err(error)) => Err(reply::no_answer(&error).into()),
             Ok(Ok(reply)) => reply::judge(&method, reply),
         }
     }
 
-    /// The server gives up when we do, so that nothing is committed long after we have stopped waiting.
-    fn with_timeout(&self, uri: &str) -> String {
-        let separator = match uri.split_once('?') {
-            None => "?",
-            Some((_, "")) => "",
-            Some(_) => "&",
-        };
-        format!("{uri}{separator}timeout={}ms", self.timeout.as_millis())
-    }
+}
+
+/// The server gives up when we do, so that nothing is committed long after we have stopped waiting.
+fn with_timeout(uri: &str, timeout: Duration) -> String {
+    let separator = match uri.split_once('?') {
+        None => "?",
+        Some((_, "")) => "",
+        Some(_) => "&",
+    };
+    format!("{uri}{separator}timeout={}ms", timeout.as_millis())
 }
 
 /// Name of the object in the API; an Event's own name is in its body.

@@ -27,6 +27,15 @@ pub fn write_client(config: Config, timeout: Duration) -> kube::Result<Client> {
     Client::try_from(config)
 }
 
+/// A client for Leases and the shard table: nothing else uses its connections, and nothing is retried or waited for
+/// behind its back.
+///
+/// # Errors
+/// When the configuration cannot be used.
+pub fn lease_client(config: Config, timeout: Duration) -> kube::Result<Client> {
+    write_client(config, timeout)
+}
+
 fn named(mut config: Config) -> Config {
     if let (Ok(header), Ok(value)) = ("user-agent".parse(), USER_AGENT.parse()) {
         config.headers.push((header, value));

@@ -4,15 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use egress_domain::object::ObjectKey;
+use egress_domain::shard::stamp::Stamp;
 
-/// Leave for one request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Permit {
-    /// The write fence's stamp, `shard/epoch`, that the written object must carry.
-    pub stamp: Option<String>,
-}
-
-/// The object is not ours to write.
+/// The object is not ours to write, or not under this stamp any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denied;
 
@@ -20,25 +14,25 @@ pub struct Denied;
 #[derive(Clone)]
 pub struct Gate(Arc<Keeper>);
 
-type Keeper = dyn Fn(&ObjectKey) -> Result<Permit, Denied> + Send + Sync;
+type Keeper = dyn Fn(&ObjectKey, Option<Stamp>) -> Result<(), Denied> + Send + Sync;
 
 impl Gate {
     /// A gate that this function keeps.
-    pub fn new(keeper: impl Fn(&ObjectKey) -> Result<Permit, Denied> + Send + Sync + 'static) -> Self {
+    pub fn new(keeper: impl Fn(&ObjectKey, Option<Stamp>) -> Result<(), Denied> + Send + Sync + 'static) -> Self {
         Self(Arc::new(keeper))
     }
 
-    /// A gate that lets everything pass without a stamp: the only replica there is.
+    /// A gate that lets everything pass.
     pub fn open() -> Self {
-        Self::new(|_| Ok(Permit::default()))
+        Self::new(|_, _| Ok(()))
     }
 
-    /// Whether a request may be sent now.
+    /// Whether a request that was decided under this stamp may be sent now.
     ///
     /// # Errors
     /// When it may not.
-    pub fn permit(&self, key: &ObjectKey) -> Result<Permit, Denied> {
-        (self.0)(key)
+    pub fn permit(&self, key: &ObjectKey, stamp: Option<Stamp>) -> Result<(), Denied> {
+        (self.0)(key, stamp)
     }
 }
 

@@ -4,9 +4,10 @@
 use std::fmt::Debug;
 use std::future::Future;
 
-use egress_domain::api::EgressPolicy;
+use egress_domain::api::{EgressPolicy, EgressShardTable};
 use egress_domain::object::PolicyKey;
 use futures::{StreamExt, pin_mut};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -23,6 +24,8 @@ pub struct ObjectName {
     pub namespace: String,
     /// Name.
     pub name: String,
+    /// resourceVersion of what was seen of it, which numbers the revisions of all objects; 0 where it is no number.
+    pub version: u64,
 }
 
 impl From<ObjectName> for PolicyKey {
@@ -77,7 +80,13 @@ macro_rules! always_decodes {
 }
 
 // Types of the API server's own: what it stores decodes.
-always_decodes!(NetworkPolicy, PartialObjectMeta<NetworkPolicy>, PartialObjectMeta<Namespace>);
+always_decodes!(
+    NetworkPolicy,
+    PartialObjectMeta<NetworkPolicy>,
+    PartialObjectMeta<Namespace>,
+    PartialObjectMeta<EgressShardTable>,
+    Lease
+);
 
 /// Watches `api` for ever, one event outstanding at a time; ends when `deliver` says that nobody listens any more.
 pub async fn watch<K: Watched, F: Future<Output = bool>>(
@@ -122,7 +131,16 @@ fn decode<K: Watched>(object: K, what: &'static str, metrics: &WatchMetrics) -> 
 }
 
 fn name_of(object: &impl Resource<DynamicType = ()>) -> ObjectName {
-    ObjectName { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+    ObjectName {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        version: version_of(object),
+    }
+}
+
+/// resourceVersion as a number.
+pub fn version_of(object: &impl Resource) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 fn report(what: &'static str, error: &watcher::Error) {

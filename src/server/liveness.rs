@@ -39,6 +39,14 @@ impl Liveness {
         heartbeat
     }
 
+    /// Which of these loops have been silent for longer than `bound`, whatever they promised.
+    pub fn silent_longer_than(&self, bound: Duration, names: &[&str]) -> Vec<&'static str> {
+        let now = Instant::now();
+        let loops = lock(&self.0);
+        let silent = loops.iter().filter(|beat| now.duration_since(*lock(&beat.last)) > bound).map(|beat| beat.name);
+        silent.filter(|name| names.contains(name)).collect()
+    }
+
     /// The loops that have been silent for too long; empty when all is well.
     pub fn stale(&self) -> Vec<Stale> {
         let now = Instant::now();

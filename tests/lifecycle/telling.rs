@@ -114,8 +114,13 @@ async fn the_pages_tell_health_metrics_and_state() {
     assert_eq!(code, 200);
     let state: Value = serde_json::from_str(&state).expect("JSON");
     let synced = json!({"policies": true, "network_policies": true, "denies": true, "namespaces": true});
-    let router = json!({"policies": 2, "running": 2, "namespaces": 1, "network_policies": 2, "synced": synced});
+    let router =
+        json!({"policies": 2, "running": 2, "namespaces": 1, "network_policies": 2, "shards": 256, "synced": synced});
     assert_eq!(state["router"], router);
     assert_eq!((&state["resolver"]["names"], &state["resolver"]["subscribers"]), (&json!(1), &json!(2)));
     assert_eq!(state["writer"]["unreachable"], json!(false));
+    let shards = &state["shards"];
+    assert_eq!((&shards["role"], &shards["fence_active"], &shards["unowned"]), (&json!("Member"), &json!(true), &json!(0)));
+    assert_eq!(shards["active"].as_array().map(Vec::len), Some(256));
+    assert_eq!(controller.metric("egress_shards_owned", "").await, 256.0);
 }

@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use egress_domain::api::{EgressPolicy, custom_resource_definition};
+use egress_domain::api::EgressPolicy;
 use egress_domain::network_policy;
-use egress_testbed::control_plane::{ControlPlane, Trust};
+use egress_testbed::control_plane::{ControlPlane, Replica, Trust};
 use egress_testbed::dns::{DnsServer, RecordType};
 use egress_testbed::eventually;
 use egress_testbed::proxy::{self, FaultProxy};
@@ -39,6 +39,8 @@ pub struct Options {
     /// Leave the controller to the test.
     pub without_controller: bool,
     pub api_server_flags: Vec<String>,
+    /// Stale writes are prevented by time alone.
+    pub without_fence: bool,
 }
 
 impl Options {
@@ -55,6 +57,7 @@ pub struct World {
     pub proxy: Option<FaultProxy>,
     pub client: Client,
     pub control_plane: ControlPlane,
+    pub replica: Replica,
     flags: Vec<String>,
 }
 
@@ -73,7 +76,11 @@ impl World {
             builder = builder.api_server_flag(flag);
         }
         let control_plane = builder.start().await?;
-        control_plane.apply_crd(&serde_json::to_string(&custom_resource_definition())?).await?;
+        control_plane.install().await?;
+        if options.without_fence {
+            control_plane.remove_fence().await?;
+        }
+        let replica = control_plane.replica("egress-controller-0").await?;
         let dns = DnsServer::start().await?;
         let proxy = match options.proxy {
             true => {
@@ -83,7 +90,7 @@ impl World {
             false => None,
         };
         let client = control_plane.client();
-        let mut world = Self { controller: None, dns, proxy, client, control_plane, flags: options.flags };
+        let mut world = Self { controller: None, dns, proxy, client, control_plane, replica, flags: options.flags };
         if !options.without_controller {
             world.start_controller().await;
         }
@@ -100,7 +107,7 @@ impl World {
     pub async fn spawn_controller(&mut self) {
         let url = self.proxy.as_ref().map_or(self.control_plane.url().to_owned(), |proxy| proxy.url().to_string());
         let trust = if self.proxy.is_some() { Trust::Anything } else { Trust::ControlPlane };
-        let kubeconfig = self.control_plane.kubeconfig_for(&url, self.control_plane.admin_token(), trust);
+        let kubeconfig = self.control_plane.kubeconfig_for(&url, &self.replica.token, trust);
         let file = self.control_plane.folder().join("controller.kubeconfig");
         std::fs::write(&file, kubeconfig).expect("a kubeconfig");
         let mut flags = vec![
@@ -109,6 +116,7 @@ impl World {
             "--log-format=json".to_owned(),
             "--fault-injection".to_owned(),
         ];
+        flags.extend(self.replica.flags());
         let given = |name: &str| self.flags.iter().any(|flag| flag.starts_with(name));
         if !given("--dns-servers") {
             flags.push(format!("--dns-servers={}", self.dns.addr()));

@@ -7,12 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use egress_controller::actors::writer::{DrainReport, Writer, WriterArgs, WriterMsg, WriterRef, WriterSnapshot};
 use egress_controller::clock::Clock;
-use egress_controller::k8s::apply::Applier;
+use egress_controller::k8s::apply::{Applier, RequestTimeout};
 use egress_controller::k8s::client::write_client;
 use egress_controller::k8s::gate::Gate;
 use egress_controller::telemetry::metrics::writer::WriterMetrics;
 use egress_domain::api::{EgressPolicy, EgressPolicySpec, custom_resource_definition};
 use egress_domain::object::{ObjectKey, PolicyKey};
+use egress_domain::shard::ShardId;
+use egress_domain::shard::stamp::Stamp;
 use egress_domain::write::{Lane, WriteOutcome, WriteRequest};
 use egress_testbed::ControlPlane;
 use egress_testbed::control_plane::Trust;
@@ -28,6 +30,9 @@ use tokio::sync::{OnceCell, mpsc};
 pub const SOON: Duration = Duration::from_secs(30);
 /// Long enough for every healthy answer of a loaded machine.
 pub const PATIENT: Duration = Duration::from_secs(10);
+
+/// What every request of these tests is decided under.
+pub const STAMP: Option<Stamp> = Some(Stamp { shard: ShardId(17), epoch: 4711 });
 
 /// The parts.
 pub struct Bed {
@@ -48,7 +53,7 @@ impl Bed {
         let plane = ControlPlane::shared().await;
         let proxy = FaultProxy::start(plane.url(), ProxyTrust::Anyone).await?;
         let config = plane.config_for(&proxy.url(), plane.admin_token(), Trust::Anything)?;
-        let applier = Applier::new(write_client(config, timeout)?, gate, timeout, "test");
+        let applier = Applier::new(write_client(config, timeout)?, gate, RequestTimeout::new(timeout), "test");
         let metrics = WriterMetrics::register(&mut Registry::default());
         let args = WriterArgs { applier, max_writes_per_second: None, clock: Clock::start(), metrics };
         let (writer, _) = Actor::spawn(None, Writer, args).await?;
@@ -74,7 +79,7 @@ impl Bed {
     pub fn submit_in(&self, lane: Lane, number: u32, key: ObjectKey, request: WriteRequest) -> Result<()> {
         let tell = self.tell.clone();
         let sink = move |outcome| drop(tell.send((number, outcome)));
-        let submit = WriterMsg::Submit { key, lane, request, sink: Some(Arc::new(sink)) };
+        let submit = WriterMsg::Submit { key, lane, request, stamp: STAMP, sink: Some(Arc::new(sink)) };
         self.writer.cast(submit).context("the writer runs")
     }
 

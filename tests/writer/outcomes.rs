@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
-use egress_controller::k8s::gate::{Denied, Gate, Permit};
+use egress_controller::k8s::gate::{Denied, Gate};
 use egress_domain::api::{EgressPolicyStatus, FENCE_ANNOTATION};
 use egress_domain::object::ObjectKey;
 use egress_domain::write::{WriteOutcome, WriteRequest};
@@ -218,8 +218,8 @@ async fn a_policy_that_only_the_kopf_finalizer_holds_goes() -> Result<()> {
 async fn what_the_gate_stamps_carries_the_stamp_and_what_it_denies_is_not_sent() -> Result<()> {
     let open = Arc::new(AtomicBool::new(true));
     let asked = open.clone();
-    let gate = Gate::new(move |_| match asked.load(Ordering::SeqCst) {
-        true => Ok(Permit { stamp: Some("17/4711".to_owned()) }),
+    let gate = Gate::new(move |_, stamp| match asked.load(Ordering::SeqCst) && stamp == STAMP {
+        true => Ok(()),
         false => Err(Denied),
     });
     let mut bed = Bed::with(gate, PATIENT).await?;

@@ -141,6 +141,25 @@ async fn a_custom_resource_is_served_once_its_definition_is_applied() -> Result<
 }
 
 #[tokio::test]
+async fn manifests_of_any_kind_are_applied_in_their_order() -> Result<()> {
+    let text = format!(
+        "# a comment\n---\n{}---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: orchard}}\n---\n\
+         apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: basket, namespace: orchard}}\ndata: {{of: figs}}\n---\n\
+         apiVersion: testbed.example.com/v1\nkind: Fig\nmetadata: {{name: first}}\n",
+        definition("figs", "Fig")
+    );
+    let control_plane = ControlPlane::shared().await;
+    control_plane.apply_manifests(&text).await?;
+    control_plane.apply_manifests(&text).await.context("a second time")?;
+    let basket = Api::<ConfigMap>::namespaced(control_plane.client(), "orchard").get("basket").await?;
+    assert_eq!(basket.data, Some([("of".to_owned(), "figs".to_owned())].into()));
+    let unknown =
+        control_plane.apply_manifests("apiVersion: testbed.example.com/v1\nkind: Plane\nmetadata: {name: a}").await;
+    assert!(unknown.is_err());
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_api_server_stopped_and_started_again_keeps_its_objects() -> Result<()> {
     let control_plane = ControlPlane::builder().start().await?;
     let url = control_plane.url().to_owned();

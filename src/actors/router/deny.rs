@@ -13,7 +13,7 @@ use kube::core::PartialObjectMeta;
 
 use super::{RouterMsg, RouterState};
 use crate::actors::writer::WriterMsg;
-use crate::k8s::watch::WatchEvent;
+use crate::k8s::watch::{WatchEvent, version_of};
 
 impl RouterState {
     pub(super) fn enforcing(&mut self, key: &PolicyKey, selects_all: Option<bool>) {
@@ -43,13 +43,20 @@ impl RouterState {
             WatchEvent::Listing => self.lists.denies.begin(),
             WatchEvent::Seen(object) => {
                 let namespace: Arc<str> = object.namespace().unwrap_or_default().into();
-                self.lists.denies.see(&namespace);
-                if let Some(known) = self.namespaces.get_mut(&namespace) {
-                    known.deny_seen();
+                let is_news = version_of(&*object) > self.owned.floor(&namespace).network_policies;
+                if !self.owned.holds(&namespace) {
+                    return;
                 }
-                self.denies.insert(namespace);
+                self.lists.denies.see(&namespace);
+                if is_news {
+                    self.deny_seen(namespace);
+                }
             }
-            WatchEvent::Gone(name) => self.deny_gone(&name.namespace.into()),
+            WatchEvent::Gone(name) => {
+                if name.version > self.owned.floor(&name.namespace).network_policies {
+                    self.deny_gone(&name.namespace.into());
+                }
+            }
             WatchEvent::Undecodable(_) => {}
             WatchEvent::Listed => {
                 let gone = self.lists.denies.end(self.denies.iter());
@@ -58,6 +65,13 @@ impl RouterState {
                 }
             }
         }
+    }
+
+    pub(super) fn deny_seen(&mut self, namespace: Arc<str>) {
+        if let Some(known) = self.namespaces.get_mut(&namespace) {
+            known.deny_seen();
+        }
+        self.denies.insert(namespace);
     }
 
     fn deny_gone(&mut self, namespace: &Arc<str>) {
@@ -93,7 +107,7 @@ impl RouterState {
     }
 
     fn perform_deny(&mut self, namespace: &Arc<str>, effects: Vec<NamespaceEffect>) {
-        if self.standing(namespace) != Standing::Normal {
+        if self.standing(namespace) != Standing::Normal || !self.owned.acts(namespace) {
             return;
         }
         for effect in effects {
@@ -111,6 +125,7 @@ impl RouterState {
             key: ObjectKey::DefaultDeny(namespace.clone()),
             lane: Lane::Spec,
             request: WriteRequest::Create(Box::new(network_policy::default_deny(namespace))),
+            stamp: self.owned.stamp(namespace),
             sink: Some(Arc::new(sink)),
         }));
     }
@@ -131,6 +146,7 @@ impl RouterState {
             key: ObjectKey::Event(key.clone(), 0),
             lane: Lane::Status,
             request: WriteRequest::Event(Box::new(event)),
+            stamp: None,
             sink: None,
         }));
     }

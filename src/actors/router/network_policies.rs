@@ -11,19 +11,22 @@ use kube::core::PartialObjectMeta;
 
 use super::RouterState;
 use crate::actors::policy::input;
-use crate::k8s::watch::WatchEvent;
+use crate::k8s::watch::{WatchEvent, version_of};
 
 impl RouterState {
     pub(super) fn network_policies_event(&mut self, event: WatchEvent<NetworkPolicy>) {
         match event {
             WatchEvent::Listing => self.lists.network_policies.begin(),
             WatchEvent::Seen(object) => {
-                let Some(key) = policy_of(&object) else { return };
+                let Some(key) = policy_of(&object).filter(|key| self.owned.holds(&key.namespace)) else { return };
                 self.lists.network_policies.see(&key);
-                self.network_policy_seen(key, object);
+                if version_of(&*object) > self.owned.floor(&key.namespace).network_policies {
+                    self.network_policy_seen(key, object);
+                }
             }
             WatchEvent::Gone(name) => {
-                if let Some(policy) = name.name.strip_prefix(EGRESS_PREFIX) {
+                let is_news = name.version > self.owned.floor(&name.namespace).network_policies;
+                if let Some(policy) = name.name.strip_prefix(EGRESS_PREFIX).filter(|_| is_news) {
                     self.network_policy_gone(&PolicyKey::new(name.namespace.as_str(), policy));
                 }
             }
@@ -37,7 +40,7 @@ impl RouterState {
         }
     }
 
-    fn network_policy_seen(&mut self, key: PolicyKey, object: Box<NetworkPolicy>) {
+    pub(super) fn network_policy_seen(&mut self, key: PolicyKey, object: Box<NetworkPolicy>) {
         let actor = self.policies.get(&key).and_then(|entry| entry.actor.as_ref());
         let kept = match actor {
             Some(actor) => {
@@ -64,15 +67,17 @@ impl RouterState {
             WatchEvent::Seen(object) => {
                 let name: Arc<str> = object.name_any().into();
                 self.lists.namespaces.see(&name);
+                self.owned.namespace_seen(&name);
                 self.set_terminating(name, object.metadata.deletion_timestamp.is_some());
             }
             WatchEvent::Gone(name) => self.namespace_gone(&name.name),
             WatchEvent::Undecodable(_) => {}
             WatchEvent::Listed => {
-                let known: Vec<Arc<str>> = self.policies.keys().map(|key| key.namespace.clone()).collect();
+                let known: Vec<Arc<str>> = self.owned.namespaces().cloned().collect();
                 let gone = self.lists.namespaces.end(known.iter());
                 for name in gone {
-                    self.set_terminating(name, true);
+                    self.set_terminating(name.clone(), true);
+                    self.owned.namespace_gone(&name);
                 }
             }
         }
@@ -82,6 +87,7 @@ impl RouterState {
     /// pile up. A policy whose own deletion is still to be seen learns it from its next write.
     fn namespace_gone(&mut self, namespace: &str) {
         self.terminating.remove(namespace);
+        self.owned.namespace_gone(namespace);
         self.namespaces.remove(namespace);
     }
 
@@ -99,7 +105,7 @@ impl RouterState {
 }
 
 /// The policy that an `egress-{name}` is named after.
-fn policy_of(object: &NetworkPolicy) -> Option<PolicyKey> {
+pub(super) fn policy_of(object: &NetworkPolicy) -> Option<PolicyKey> {
     let name = object.metadata.name.as_deref()?.strip_prefix(EGRESS_PREFIX)?;
     Some(PolicyKey::new(object.metadata.namespace.as_deref()?, name))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use egress_domain::machine::Standing;
 use egress_domain::network_policy;
 use egress_domain::object::{ObjectKey, PolicyKey};
+use egress_domain::shard::stamp::Stamp;
 use egress_domain::write::{Lane, WriteOutcome, WriteRequest};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
@@ -15,12 +16,13 @@ use crate::actors::writer::WriterMsg;
 const MAX_ATTEMPTS: u32 = 10;
 
 impl RouterState {
-    /// After the first lists: everything that carries an owner reference of ours to a policy that does not exist.
-    pub(super) fn remove_orphans(&mut self) {
+    /// After lists of these shards: everything that carries an owner reference of ours to a policy that does not exist.
+    pub(super) fn remove_orphans(&mut self, shards: &[Stamp]) {
         let kept = self
             .network_policies
             .iter_mut()
-            .filter(|(key, _)| !self.policies.contains_key(*key) && !self.undecodable.contains(*key));
+            .filter(|(key, _)| !self.policies.contains_key(*key) && !self.undecodable.contains(*key))
+            .filter(|(key, _)| self.owned.stamp(&key.namespace).is_some_and(|stamp| shards.contains(&stamp)));
         let orphans: Vec<(PolicyKey, Box<NetworkPolicy>)> =
             kept.filter_map(|(key, object)| Some((key.clone(), object.take()?))).collect();
         for (key, object) in orphans {
@@ -55,6 +57,8 @@ impl RouterState {
             WriteOutcome::Rejected(message) => {
                 tracing::warn!(policy = %key, message, "an orphaned NetworkPolicy could not be deleted");
             }
+            // Not ours at the moment: looked at again when it is.
+            WriteOutcome::Fenced => _ = self.orphans.insert(key.clone(), 0),
             _ => {
                 self.orphans.remove(key);
             }
@@ -77,6 +81,7 @@ impl RouterState {
             key: ObjectKey::NetworkPolicy(key.clone()),
             lane: Lane::Expired,
             request,
+            stamp: self.owned.stamp(&key.namespace),
             sink: Some(Arc::new(sink)),
         }));
     }

@@ -17,7 +17,7 @@ use super::{RouterRef, RouterState};
 use crate::actors::policy::{PolicyActor, PolicyArgs, PolicyMsg, PolicyRef, input};
 use crate::actors::resolver::ResolverMsg;
 use crate::actors::writer::WriterMsg;
-use crate::k8s::watch::WatchEvent;
+use crate::k8s::watch::{WatchEvent, version_of};
 
 /// Wait before the first restart of a policy actor; doubled with each further one.
 const FIRST_RESTART: Duration = Duration::from_secs(1);
@@ -45,17 +45,28 @@ impl RouterState {
             WatchEvent::Listing => self.lists.policies.begin(),
             WatchEvent::Seen(object) => {
                 let key = key_of(&object);
+                if !self.owned.holds(&key.namespace) {
+                    return;
+                }
                 self.lists.policies.see(&key);
-                self.policy_seen(myself, key, object).await;
+                if version_of(&*object) > self.owned.floor(&key.namespace).policies {
+                    self.policy_seen(myself, key, object).await;
+                }
             }
             WatchEvent::Gone(name) => {
-                self.policy_gone(&name.into());
+                let version = name.version;
+                let key: PolicyKey = name.into();
+                if self.owned.holds(&key.namespace) && version > self.owned.floor(&key.namespace).policies {
+                    self.policy_gone(&key);
+                }
             }
             WatchEvent::Undecodable(name) => {
                 // It exists, so nothing of it may go; what it said last stands.
-                let key = name.into();
-                self.lists.policies.see(&key);
-                self.undecodable.insert(key);
+                let key: PolicyKey = name.into();
+                if self.owned.holds(&key.namespace) {
+                    self.lists.policies.see(&key);
+                    self.undecodable.insert(key);
+                }
             }
             WatchEvent::Listed => {
                 let gone = self.lists.policies.end(self.policies.keys().chain(&self.undecodable));
@@ -66,7 +77,7 @@ impl RouterState {
         }
     }
 
-    async fn policy_seen(&mut self, myself: &RouterRef, key: PolicyKey, object: Box<EgressPolicy>) {
+    pub(super) async fn policy_seen(&mut self, myself: &RouterRef, key: PolicyKey, object: Box<EgressPolicy>) {
         self.undecodable.remove(&key);
         self.remove_kopf(&key, &object);
         if object.metadata.deletion_timestamp.is_some() {
@@ -107,26 +118,26 @@ impl RouterState {
         };
         self.policies.insert(key.clone(), entry);
         self.orphans.remove(&key);
-        if self.started {
+        if self.started && self.owned.acts(&key.namespace) {
             self.share_hosts(&key.namespace);
             self.start(myself, &key).await;
         }
     }
 
-    fn policy_gone(&mut self, key: &PolicyKey) {
+    pub(super) fn policy_gone(&mut self, key: &PolicyKey) {
         let undecodable = self.undecodable.remove(key);
         let running = self.policies.contains_key(key);
         if running {
             self.stop(key);
             self.share_hosts(&key.namespace);
         }
-        if self.started && (running || undecodable) {
+        if self.started && self.owned.acts(&key.namespace) && (running || undecodable) {
             self.orphaned(key);
         }
     }
 
     /// Ends the actor of a policy and everything that is asked for it.
-    fn stop(&mut self, key: &PolicyKey) {
+    pub(super) fn stop(&mut self, key: &PolicyKey) {
         let Some(entry) = self.policies.remove(key) else { return };
         self.stop_actor(key, &entry);
         self.withdraw_enforcing(key);
@@ -148,6 +159,7 @@ impl RouterState {
         if self.stopping {
             return;
         }
+        let Some(stamp) = self.owned.stamp(&key.namespace) else { return };
         let (context, standing) = (self.context(), self.standing(&key.namespace));
         let live = self.network_policies.get_mut(key).and_then(Option::take);
         let Some(entry) = self.policies.get_mut(key) else { return };
@@ -158,6 +170,7 @@ impl RouterState {
             object: entry.object.take().unwrap_or_else(|| Box::new(EgressPolicy::new("", EgressPolicySpec::default()))),
             live,
             context,
+            stamp,
             standing,
             host_quota: entry.quota,
             subscriber,
@@ -238,7 +251,7 @@ impl RouterState {
     }
 
     /// Shares the namespace's cap of hosts among its policies anew.
-    fn share_hosts(&mut self, namespace: &str) {
+    pub(super) fn share_hosts(&mut self, namespace: &str) {
         let cap = self.options.max_hosts_per_namespace;
         let policies = self.policies.iter().filter(|(key, _)| *key.namespace == *namespace);
         let mut policies: Vec<_> =
@@ -255,14 +268,6 @@ impl RouterState {
         }
     }
 
-    pub(super) fn share_all_host_quotas(&mut self) {
-        let namespaces: std::collections::HashSet<Arc<str>> =
-            self.policies.keys().map(|key| key.namespace.clone()).collect();
-        for namespace in namespaces {
-            self.share_hosts(&namespace);
-        }
-    }
-
     /// Takes the Python operator's finalizer and annotations away, also from objects being deleted.
     fn remove_kopf(&self, key: &PolicyKey, object: &EgressPolicy) {
         let finalizer = object.finalizers().iter().any(|finalizer| finalizer == KOPF_FINALIZER);
@@ -271,12 +276,13 @@ impl RouterState {
                 key: ObjectKey::Metadata(key.clone()),
                 lane: Lane::Spec,
                 request: WriteRequest::RemoveKopf,
+                stamp: None,
                 sink: None,
             }));
         }
     }
 }
 
-fn key_of(object: &EgressPolicy) -> PolicyKey {
+pub(super) fn key_of(object: &EgressPolicy) -> PolicyKey {
     PolicyKey::new(object.namespace().unwrap_or_default(), object.name_any())
 }

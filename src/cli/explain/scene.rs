@@ -16,9 +16,8 @@ use egress_domain::time::UnixTime;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::DeserializeGuard;
-use kube::{Api, Client, Config, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
 use super::{ExplainArgs, Target};
@@ -29,6 +28,7 @@ use crate::files::hosts::GivenHosts;
 use crate::files::load::Loaded;
 use crate::files::policy;
 use crate::files::session::{Options, Session};
+use crate::k8s::config::kube_config;
 
 /// Label that the API server puts on every namespace (KEP-2161).
 const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -205,14 +205,5 @@ fn now() -> UnixTime {
 }
 
 async fn client(args: &ExplainArgs) -> Result<Client> {
-    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
-    let config = match &args.kubeconfig {
-        Some(file) => {
-            let kubeconfig = Kubeconfig::read_from(file).with_context(|| file.display().to_string())?;
-            Config::from_custom_kubeconfig(kubeconfig, &options).await?
-        }
-        None if args.context.is_some() => Config::from_kubeconfig(&options).await?,
-        None => Config::infer().await?,
-    };
-    Ok(Client::try_from(config)?)
+    Ok(Client::try_from(kube_config(args.kubeconfig.as_deref(), args.context.as_deref()).await?)?)
 }

@@ -5,7 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::EgressPolicy;
+use super::{EgressPolicy, EgressShardTable};
 
 /// Formats of integers that Kubernetes knows; it warns of others, and the bounds say more than they.
 const KNOWN_FORMATS: [&str; 3] = ["int32", "int64", "date-time"];
@@ -13,7 +13,15 @@ const KNOWN_FORMATS: [&str; 3] = ["int32", "int64", "date-time"];
 /// The CRD as it is installed: generated from the Rust types, `nullable` stripped (an absent field and null must not
 /// become two ways to say the same).
 pub fn custom_resource_definition() -> CustomResourceDefinition {
-    let mut crd = EgressPolicy::crd();
+    tidied(EgressPolicy::crd())
+}
+
+/// The CRD of the shard table.
+pub fn shard_table_definition() -> CustomResourceDefinition {
+    tidied(EgressShardTable::crd())
+}
+
+fn tidied(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
             tidy(schema);

@@ -47,6 +47,14 @@ impl Machine {
         }
     }
 
+    pub(super) fn resumed(&mut self, status_lost: bool) {
+        self.trouble = self.trouble.take().filter(|trouble| trouble.reason != AppliedReason::Fenced);
+        self.touch(crate::write::Lane::Spec);
+        if status_lost {
+            self.status.forget_written();
+        }
+    }
+
     fn in_trouble(&mut self, reason: AppliedReason, message: String, fingerprint: Option<Fingerprint>, now: Now) {
         let retry_at = now.instant + self.context.settings.retry_interval;
         self.trouble = Some(Trouble { reason, message, fingerprint, retry_at });

@@ -49,6 +49,12 @@ impl StatusState {
         self.touched = true;
     }
 
+    /// The last status may not have been stored: a fenced one is nobody's answer.
+    pub(super) fn forget_written(&mut self) {
+        self.written = None;
+        self.touched = true;
+    }
+
     /// The first write has an outcome; true the first time.
     pub(super) fn first_outcome(&mut self) -> bool {
         !std::mem::replace(&mut self.has_outcome, true)

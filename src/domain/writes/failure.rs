@@ -32,11 +32,13 @@ pub enum TransientKind {
     Unauthorized,
     /// Somebody else changed the object between our read and our write.
     Conflict,
+    /// The API server's fence refuses the stamp, which it may take later.
+    Fenced,
 }
 
 impl TransientKind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Throttled,
         Self::ServerError,
         Self::Timeout,
@@ -44,6 +46,7 @@ impl TransientKind {
         Self::Interrupted,
         Self::Unauthorized,
         Self::Conflict,
+        Self::Fenced,
     ];
 
     /// The spelling in metrics and logs.
@@ -56,6 +59,7 @@ impl TransientKind {
             Self::Interrupted => "interrupted",
             Self::Unauthorized => "unauthorized",
             Self::Conflict => "conflict",
+            Self::Fenced => "fenced",
         }
     }
 

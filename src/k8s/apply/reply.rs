@@ -5,6 +5,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use egress_domain::api::{FenceRefusal, is_fence_refusal};
 use egress_domain::write::WriteOutcome;
 use egress_domain::writes::{Transient, TransientKind};
 use kube::api::Preconditions;
@@ -52,6 +53,9 @@ pub(super) fn judge<T>(method: &Method<'_, T>, reply: Reply) -> Result<Vec<u8>, 
         .unwrap_or_else(|_| Status { message: String::from_utf8_lossy(&body).trim().to_owned(), ..Status::default() });
     let for_now = |kind| Ended::ForNow(Transient { kind, retry_after });
     Err(match code {
+        // Not about the object: the fence has not seen the table yet, or the gate will say no to the next attempt.
+        403 | 422 if is_fence_refusal(&status.message) == Some(FenceRefusal::NewerEpoch) => Ended::Outstamped,
+        403 | 422 if is_fence_refusal(&status.message).is_some() => for_now(TransientKind::Fenced),
         401 => for_now(TransientKind::Unauthorized),
         408 | 504 => for_now(TransientKind::Timeout),
         429 => for_now(TransientKind::Throttled),

@@ -212,11 +212,10 @@ fn client() -> Client {
 
 #[tokio::test]
 async fn a_denied_write_is_fenced_and_never_sent() {
-    let gate = Gate::new(|_| Err(super::super::gate::Denied));
-    let applier = Applier::new(client(), gate, DEFAULT_WRITE_TIMEOUT, "pod-1");
+    let gate = Gate::new(|_, _| Err(super::super::gate::Denied));
+    let applier = Applier::new(client(), gate, RequestTimeout::new(DEFAULT_WRITE_TIMEOUT), "pod-1");
     let policy_key = PolicyKey::new("team", "web");
     let object = Box::new(policy(&[]));
-    let event = PolicyEvent { uid: "u".to_owned(), reason: "R", note: String::new(), warning: false };
     let delete = WriteRequest::Delete { uid: "u".to_owned(), resource_version: "7".to_owned() };
     let status = WriteRequest::Status { uid: "u".to_owned(), status: Box::default() };
     for (key, request) in [
@@ -225,15 +224,14 @@ async fn a_denied_write_is_fenced_and_never_sent() {
         (ObjectKey::NetworkPolicy(policy_key.clone()), WriteRequest::RepairOwners(object.clone())),
         (ObjectKey::DefaultDeny("team".into()), delete),
         (ObjectKey::Status(policy_key.clone()), status),
-        (ObjectKey::Event(policy_key.clone(), 1), WriteRequest::Event(Box::new(event))),
     ] {
-        assert_eq!(applier.execute(&key, &request).await, Ok(WriteOutcome::Fenced), "{request:?}");
+        assert_eq!(applier.execute(&key, &request, None).await, Ok(WriteOutcome::Fenced), "{request:?}");
     }
 }
 
 #[tokio::test]
 async fn a_request_that_must_not_be_sent_is_rejected() {
-    let applier = Applier::new(client(), Gate::open(), DEFAULT_WRITE_TIMEOUT, "pod-1");
+    let applier = Applier::new(client(), Gate::open(), RequestTimeout::new(DEFAULT_WRITE_TIMEOUT), "pod-1");
     let policy_key = PolicyKey::new("team", "web");
     let mut without_uid = policy(&[]);
     without_uid.metadata.uid = None;
@@ -242,15 +240,24 @@ async fn a_request_that_must_not_be_sent_is_rejected() {
         (ObjectKey::NetworkPolicy(policy_key.clone()), WriteRequest::RemoveKopf),
         (ObjectKey::Status(policy_key), WriteRequest::Read),
     ] {
-        let outcome = applier.execute(&key, &request).await;
+        let outcome = applier.execute(&key, &request, None).await;
         assert!(matches!(outcome, Ok(WriteOutcome::Rejected(_))), "{request:?} gave {outcome:?}");
     }
 }
 
-#[tokio::test]
-async fn the_server_is_told_our_timeout() {
-    let applier = Applier::new(client(), Gate::open(), Duration::from_millis(1_500), "pod-1");
-    assert_eq!(applier.with_timeout("/a"), "/a?timeout=1500ms");
-    assert_eq!(applier.with_timeout("/a?"), "/a?timeout=1500ms");
-    assert_eq!(applier.with_timeout("/a?force=true"), "/a?force=true&timeout=1500ms");
+#[test]
+fn the_server_is_told_our_timeout() {
+    let timeout = Duration::from_millis(1_500);
+    assert_eq!(with_timeout("/a", timeout), "/a?timeout=1500ms");
+    assert_eq!(with_timeout("/a?", timeout), "/a?timeout=1500ms");
+    assert_eq!(with_timeout("/a?force=true", timeout), "/a?force=true&timeout=1500ms");
+}
+
+#[test]
+fn a_time_out_is_never_longer_than_wanted_nor_than_the_lease_allows() {
+    let timeout = RequestTimeout::new(Duration::from_secs(10));
+    timeout.bound(Duration::from_secs(3));
+    assert_eq!(timeout.get(), Duration::from_secs(3));
+    timeout.bound(Duration::from_secs(60));
+    assert_eq!(timeout.get(), Duration::from_secs(10));
 }

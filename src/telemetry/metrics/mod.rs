@@ -3,5 +3,6 @@
 pub mod cluster;
 pub mod policies;
 pub mod resolver;
+pub mod shards;
 pub mod watches;
 pub mod writer;

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Container, Namespace, Pod, PodSpec, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, GroupVersionKind, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::discovery::pinned_kind;
 use kube::{Api, Client, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +18,7 @@ use crate::eventually;
 /// A definition is served within a second; a loaded machine is given a multiple.
 const ESTABLISHED_DEADLINE: Duration = Duration::from_secs(30);
 /// Who makes the testbed's own objects.
-const FIELD_MANAGER: &str = "egress-testbed";
+pub(super) const FIELD_MANAGER: &str = "egress-testbed";
 /// The status code of a create whose name is taken.
 const CONFLICT: u16 = 409;
 
@@ -104,13 +105,8 @@ async fn is_served(client: &Client, definition: &CustomResourceDefinition) -> Re
     anyhow::ensure!(established, "not established: {conditions:?}");
     let (spec, names) = (&definition.spec, &definition.spec.names);
     for version in spec.versions.iter().filter(|version| version.served) {
-        let resource = ApiResource {
-            group: spec.group.clone(),
-            version: version.name.clone(),
-            api_version: format!("{}/{}", spec.group, version.name),
-            kind: names.kind.clone(),
-            plural: names.plural.clone(),
-        };
+        let (resource, _) =
+            pinned_kind(client, &GroupVersionKind::gvk(&spec.group, &version.name, &names.kind)).await?;
         Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default().limit(1)).await?;
     }
     Ok(())

@@ -1,0 +1,337 @@
+//! A control plane with the fence, a DNS server, a fault proxy for each replica, and the replicas.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use egress_domain::api::{EgressPolicy, EgressShardTable, SHARD_TABLE};
+use egress_domain::shard::table::{Entry, Table};
+use egress_testbed::control_plane::{ControlPlane, Trust};
+use egress_testbed::dns::DnsServer;
+use egress_testbed::eventually;
+use egress_testbed::proxy::{self, FaultProxy, Rule};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use super::fault::Fault;
+use super::judge::Judge;
+use super::{Options, work};
+use crate::replica::Replica;
+
+/// Namespace of deploy/, which names the installation.
+const OWN_NAMESPACE: &str = "egress-controller";
+/// Requests of the set-up under way at once.
+const AT_ONCE: usize = 16;
+
+/// See the module documentation.
+pub struct Bed {
+    /// First, so that they end first.
+    pub replicas: Vec<Replica>,
+    pub judge: Judge,
+    pub dns: DnsServer,
+    pub client: Client,
+    pub lease: Duration,
+    pub namespaces: usize,
+    pub policies: usize,
+    proxies: Vec<FaultProxy>,
+    generation: usize,
+    program: PathBuf,
+    unfenced: bool,
+    lease_seconds: u32,
+    control_plane: ControlPlane,
+}
+
+/// What a fault took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measured {
+    /// From kill -9 until the survivors act on the dead replica's shards.
+    pub takeover: Option<Duration>,
+    /// From the release of a replica that ends until the others act on its shards.
+    pub handover: Option<Duration>,
+}
+
+impl Bed {
+    pub async fn start(options: &Options) -> Result<Self> {
+        eprintln!("starting etcd and kube-apiserver (the first time they are built, which takes some minutes)");
+        let control_plane = ControlPlane::builder().start().await?;
+        control_plane.install().await?;
+        if options.unfenced {
+            control_plane.remove_fence().await?;
+        }
+        let client = control_plane.client();
+        let dns = DnsServer::start().await?;
+        let judge = Judge::start(&client, OWN_NAMESPACE);
+        let authority = control_plane.ca_pem().as_bytes().to_vec();
+        let mut proxies = Vec::new();
+        for _ in 0..options.replicas {
+            proxies.push(FaultProxy::start(control_plane.url(), proxy::Trust::Authorities(authority.clone())).await?);
+        }
+        let program = match &options.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()?,
+        };
+        let mut bed = Self {
+            replicas: Vec::new(),
+            judge,
+            dns,
+            client,
+            lease: Duration::from_secs(options.lease_duration_seconds.into()),
+            namespaces: options.namespaces,
+            policies: options.policies,
+            proxies,
+            generation: 0,
+            program,
+            unfenced: options.unfenced,
+            lease_seconds: options.lease_duration_seconds,
+            control_plane,
+        };
+        bed.fill().await?;
+        for number in 0..options.replicas {
+            let replica = bed.new_pod(number).await?;
+            bed.replicas.push(replica);
+        }
+        Ok(bed)
+    }
+
+    /// Creates namespaces and policies, and gives every host an answer.
+    async fn fill(&self) -> Result<()> {
+        eprintln!("creating {} namespaces and {} policies", self.namespaces, self.policies);
+        for host in 0..work::HOSTS {
+            self.dns.set_host(&work::host(host), &[work::address(host, 0)], work::TTL);
+        }
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let create = |number: usize| {
+            let name = Some(work::namespace(number));
+            let object =
+                Namespace { metadata: ObjectMeta { name, ..ObjectMeta::default() }, ..Namespace::default() };
+            let api = namespaces.clone();
+            async move { api.create(&PostParams::default(), &object).await.map(drop) }
+        };
+        stream::iter(0..self.namespaces).map(create).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        let create = |number: usize| {
+            let object = work::policy(number, self.namespaces, None);
+            let api = Api::<EgressPolicy>::namespaced(self.client.clone(), &work::namespace_of(number, self.namespaces));
+            async move { api.create(&PostParams::default(), &object).await.map(drop) }
+        };
+        stream::iter(0..self.policies).map(create).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        Ok(())
+    }
+
+    /// Starts a replica in a pod that has not been before.
+    async fn new_pod(&mut self, number: usize) -> Result<Replica> {
+        self.generation += 1;
+        self.start_in(number, &format!("egress-controller-{number}-{}", self.generation)).await
+    }
+
+    async fn start_in(&self, number: usize, pod: &str) -> Result<Replica> {
+        let replica = self.control_plane.replica(pod).await?;
+        let kubeconfig = self.control_plane.kubeconfig_for(&self.proxies[number].url(), &replica.token, Trust::Anything);
+        let file = self.control_plane.folder().join(format!("{pod}.kubeconfig"));
+        std::fs::write(&file, kubeconfig)?;
+        let mut flags = vec![
+            format!("--kubeconfig={}", file.display()),
+            format!("--dns-servers={}", self.dns.addr()),
+            format!("--lease-duration-seconds={}", self.lease_seconds),
+            format!("--min-refresh-seconds={}", work::TTL),
+            "--listen=127.0.0.1:0".to_owned(),
+            "--ip-families=ipv4".to_owned(),
+            "--log-filter=info,kube=off".to_owned(),
+        ];
+        flags.extend(replica.flags());
+        if self.unfenced {
+            flags.push("--ignore-fence-deadline".to_owned());
+        }
+        Replica::start(&self.program, pod, &flags)
+    }
+
+    /// Waits until every shard is held by a live replica, each having its even share.
+    pub async fn whole(&self, within: Duration) -> Result<()> {
+        let check = async || {
+            let table = self.judge.table().context("there is no table")?;
+            let alive: BTreeSet<&str> = self.replicas.iter().map(|replica| replica.pod.as_str()).collect();
+            let mut counts: BTreeMap<&str, usize> = alive.iter().map(|pod| (*pod, 0)).collect();
+            for entry in &table.shards {
+                let pod = entry.holder.as_deref().context("a shard is free")?;
+                *counts.get_mut(pod).with_context(|| format!("{pod} holds a shard and does not run"))? += 1;
+            }
+            let (least, most) = (counts.values().min().copied(), counts.values().max().copied());
+            ensure!(most <= least.map(|least| least + 1), "uneven: {counts:?}");
+            anyhow::Ok(())
+        };
+        if let Err(error) = eventually(within, check).await {
+            for replica in &self.replicas {
+                eprintln!("--- {} ({:?})\n{}", replica.pod, replica.ended(), replica.tail(15).join("\n"));
+            }
+            return Err(error.context("the shards are not whole"));
+        }
+        Ok(())
+    }
+
+    /// Brings a fault about, and waits for what it leads to.
+    pub async fn suffer(&mut self, fault: &Fault, number: usize) -> Result<Measured> {
+        let mut measured = Measured::default();
+        let two_leases = self.lease * 2;
+        match *fault {
+            Fault::Kill(victim) => {
+                let (since, version) = (Instant::now(), self.judge.table_version());
+                let pod = self.replicas[victim].pod.clone();
+                self.replicas[victim].signal("KILL")?;
+                let (removed, _) = self.removed(&pod, version, self.lease * 4).await?;
+                measured.takeover = Some(self.acted(removed, &pod).await?.duration_since(since));
+                self.replicas[victim] = self.new_pod(victim).await?;
+            }
+            Fault::Restart(victim) => {
+                self.replicas[victim].signal("KILL")?;
+                let pod = self.replicas[victim].pod.clone();
+                self.replicas[victim] = self.start_in(victim, &pod).await?;
+            }
+            Fault::Terminate(victim) => {
+                let version = self.judge.table_version();
+                let pod = self.replicas[victim].pod.clone();
+                self.replicas[victim].signal("TERM")?;
+                let (removed, at) = self.removed(&pod, version, self.lease * 8).await?;
+                measured.handover = Some(self.acted(removed, &pod).await?.saturating_duration_since(at));
+                self.replicas[victim] = self.new_pod(victim).await?;
+            }
+            Fault::Pause(victim) => {
+                self.replicas[victim].signal("STOP")?;
+                tokio::time::sleep(two_leases).await;
+                self.replicas[victim].signal("CONT")?;
+            }
+            Fault::CutRenewals(victim) => {
+                let proxy = &self.proxies[victim];
+                let cut = ["leases", "egressshardtables"].map(|resource| proxy.inject(Rule::hang().resource(resource)));
+                tokio::time::sleep(two_leases).await;
+                cut.into_iter().for_each(|rule| proxy.remove(rule));
+            }
+            Fault::DeleteLease(victim) => {
+                let leases = self.leases_of(victim).await?;
+                for lease in leases {
+                    drop(self.leases().delete(&lease.name_any(), &DeleteParams::default()).await?);
+                }
+            }
+            Fault::ForgeLease(victim) => {
+                let forged = json!({"spec": {"renewTime": "2099-01-01T00:00:00.000000Z"}});
+                for lease in self.leases_of(victim).await? {
+                    let patch = Patch::Merge(&forged);
+                    self.leases().patch(&lease.name_any(), &PatchParams::default(), &patch).await?;
+                }
+            }
+            Fault::EditTable(victim) => self.edit_table(victim).await?,
+            Fault::DeleteTable => {
+                let tables = Api::<EgressShardTable>::all(self.client.clone());
+                drop(tables.delete(SHARD_TABLE, &DeleteParams::default()).await?);
+            }
+            Fault::OutageHalf => self.outage(self.lease / 2).await?,
+            Fault::OutageTwo => self.outage(two_leases).await?,
+        }
+        // The next one comes while the replicas still settle, or when they have; never at the same point.
+        tokio::time::sleep(self.lease / 8 * (number as u32 % 5)).await;
+        self.all_run()?;
+        Ok(measured)
+    }
+
+    fn all_run(&self) -> Result<()> {
+        for replica in &self.replicas {
+            if let Some(status) = replica.ended()? {
+                bail!("{} has ended: {status}\n{}", replica.pod, replica.tail(20).join("\n"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the table without this member; its version, and when it was seen.
+    async fn removed(&self, pod: &str, since: u64, within: Duration) -> Result<(u64, Instant)> {
+        eventually(within, async || {
+            let tables = self.judge.tables_since(since);
+            let gone = |table: &Table| {
+                !table.members.contains_key(pod) && table.shards.iter().all(|entry| entry.holder.as_deref() != Some(pod))
+            };
+            let found = tables.into_iter().find(|(_, (_, table))| table.as_ref().is_some_and(|table| gone(table)));
+            found.map(|(version, (at, _))| (version, at)).with_context(|| format!("{pod} is still in the table"))
+        })
+        .await
+    }
+
+    /// Waits until every replica that got a shard by this change of the table acts on it; when the last one did.
+    async fn acted(&self, version: u64, without: &str) -> Result<Instant> {
+        let tables = self.judge.tables_since(0);
+        let now = tables.iter().find(|(at, _)| *at == version).and_then(|(_, (_, table))| table.clone());
+        let before = tables.iter().rfind(|(at, _)| *at < version).and_then(|(_, (_, table))| table.clone());
+        let (Some(now), Some(before)) = (now, before) else { bail!("the table was deleted meanwhile") };
+        let mut gained: BTreeMap<&str, u64> = BTreeMap::new();
+        for (new, old) in now.shards.iter().zip(&before.shards).filter(|(new, old)| new != old) {
+            if let Entry { holder: Some(pod), epoch } = new {
+                let newest = gained.entry(pod).or_default();
+                *newest = (*newest).max(*epoch);
+            }
+            let _ = old;
+        }
+        gained.remove(without);
+        let mut last = Instant::now();
+        let mut first = true;
+        for (pod, epoch) in gained {
+            let Some(replica) = self.replicas.iter().find(|replica| replica.pod == pod) else { continue };
+            let at = eventually(self.lease * 8, async || {
+                let lines = replica.said("shards act");
+                let acts = |line: &&(Instant, serde_json::Value)| {
+                    let newest = line.1["fields"]["newest_epoch"].as_u64().or(line.1["newest_epoch"].as_u64());
+                    newest >= Some(epoch)
+                };
+                lines.iter().find(acts).map(|(at, _)| *at).with_context(|| format!("{pod} does not act on its shards"))
+            })
+            .await?;
+            last = if first { at } else { last.max(at) };
+            first = false;
+        }
+        Ok(last)
+    }
+
+    fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), OWN_NAMESPACE)
+    }
+
+    async fn leases_of(&self, victim: usize) -> Result<Vec<Lease>> {
+        let prefix = format!("{}-", self.replicas[victim].pod);
+        let all = self.leases().list(&ListParams::default()).await?.items;
+        Ok(all.into_iter().filter(|lease| lease.name_any().starts_with(&prefix)).collect())
+    }
+
+    /// Gives half of a replica's shards to the next one, as a person with an editor would.
+    async fn edit_table(&self, victim: usize) -> Result<()> {
+        let tables = Api::<EgressShardTable>::all(self.client.clone());
+        let (from, to) = (&self.replicas[victim].pod, &self.replicas[(victim + 1) % self.replicas.len()].pod);
+        for _ in 0..20 {
+            let Some(mut object) = tables.get_opt(SHARD_TABLE).await? else { return Ok(()) };
+            let Ok(mut table) = Table::parse(&object.spec, OWN_NAMESPACE) else { return Ok(()) };
+            let version: u64 = object.resource_version().unwrap_or_default().parse()?;
+            let held = table.shards.iter_mut().filter(|entry| entry.holder.as_deref() == Some(from.as_str()));
+            for entry in held.step_by(2) {
+                *entry = Entry { holder: Some(to.as_str().into()), epoch: version.max(entry.epoch + 1) };
+            }
+            object.spec = table.to_spec();
+            match tables.replace(SHARD_TABLE, &PostParams::default(), &object).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                edited => return Ok(edited.map(drop)?),
+            }
+        }
+        bail!("the table changes all the time")
+    }
+
+    /// Nobody reaches the API server.
+    async fn outage(&self, long: Duration) -> Result<()> {
+        for proxy in &self.proxies {
+            proxy.refuse(true).await?;
+        }
+        tokio::time::sleep(long).await;
+        for proxy in &self.proxies {
+            proxy.refuse(false).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! Every revision of the NetworkPolicies and of the table, as watches show them, and what they prove together: the
+//! resourceVersions of one cluster are one sequence, so the table's entry at the moment of each write is known.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use egress_domain::api::{EgressShardTable, FENCE_ANNOTATION};
+use egress_domain::shard::shard_of;
+use egress_domain::shard::stamp::Stamp;
+use egress_domain::shard::table::Table;
+use futures::StreamExt as _;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{WatchEvent, WatchParams};
+use kube::core::PartialObjectMeta;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
+
+/// Between two attempts to open a watch while the API server is away.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// One revision of a NetworkPolicy.
+#[derive(Clone, Debug)]
+pub struct Revision {
+    /// resourceVersion.
+    pub version: u64,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The stamp it carries.
+    pub stamp: Option<Stamp>,
+}
+
+/// The table as of a revision; none where it was deleted.
+pub type TableRevision = (Instant, Option<Arc<Table>>);
+
+#[derive(Default)]
+struct Seen {
+    revisions: Vec<Revision>,
+    tables: BTreeMap<u64, TableRevision>,
+}
+
+/// Records until dropped.
+pub struct Judge {
+    seen: Arc<Mutex<Seen>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Judge {
+    /// Records everything from now on.
+    pub fn start(client: &Client, installation: &str) -> Self {
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let (policies, tables, of) = (Arc::clone(&seen), Arc::clone(&seen), installation.to_owned());
+        let on_policy = move |object: PartialObjectMeta<NetworkPolicy>, deleted: bool| {
+            if deleted {
+                return;
+            }
+            let stamp = object.annotations().get(FENCE_ANNOTATION).and_then(|stamp| stamp.parse().ok());
+            let (version, namespace) = (version(&object), object.namespace().unwrap_or_default());
+            lock(&policies).revisions.push(Revision { version, namespace, name: object.name_any(), stamp });
+        };
+        let on_table = move |object: EgressShardTable, deleted: bool| {
+            let table = Table::parse(&object.spec, &of).ok().filter(|_| !deleted).map(Arc::new);
+            lock(&tables).tables.insert(version(&object), (Instant::now(), table));
+        };
+        let tasks = vec![
+            tokio::spawn(record(Api::all(client.clone()), on_policy)),
+            tokio::spawn(record(Api::all(client.clone()), on_table)),
+        ];
+        Self { seen, tasks }
+    }
+
+    /// The present table.
+    pub fn table(&self) -> Option<Arc<Table>> {
+        lock(&self.seen).tables.last_key_value().and_then(|(_, (_, table))| table.clone())
+    }
+
+    /// Every table since a version, the oldest first.
+    pub fn tables_since(&self, version: u64) -> Vec<(u64, TableRevision)> {
+        lock(&self.seen).tables.range(version..).map(|(version, revision)| (*version, revision.clone())).collect()
+    }
+
+    /// The newest version of the table.
+    pub fn table_version(&self) -> u64 {
+        lock(&self.seen).tables.last_key_value().map_or(0, |(version, _)| *version)
+    }
+
+    /// How often each NetworkPolicy was written since a version.
+    pub fn writes_since(&self, since: u64) -> HashMap<(String, String), usize> {
+        let mut writes = HashMap::new();
+        for revision in lock(&self.seen).revisions.iter().filter(|revision| revision.version > since) {
+            *writes.entry((revision.namespace.clone(), revision.name.clone())).or_default() += 1;
+        }
+        writes
+    }
+
+    /// The newest version of any NetworkPolicy.
+    pub fn version(&self) -> u64 {
+        lock(&self.seen).revisions.iter().map(|revision| revision.version).max().unwrap_or_default()
+    }
+
+    /// Revisions that the table at that moment did not allow, each with what the table said.
+    pub fn stale(&self) -> Vec<String> {
+        let seen = lock(&self.seen);
+        let judged = seen.revisions.iter().filter_map(|revision| {
+            let Revision { version, namespace, name, stamp } = revision;
+            let table = seen.tables.range(..=version).next_back().and_then(|(_, (_, table))| table.clone());
+            let Some(table) = table else { return Some(format!("{namespace}/{name}@{version}: there was no table")) };
+            let Some(stamp) = stamp else { return Some(format!("{namespace}/{name}@{version}: no stamp")) };
+            let entry = &table.shards[usize::from(stamp.shard.0)];
+            let right = stamp.shard == shard_of(namespace, table.shard_count())
+                && entry.holder.is_some()
+                && entry.epoch == stamp.epoch;
+            (!right).then(|| format!("{namespace}/{name}@{version}: stamp {stamp}, the table said {entry:?}"))
+        });
+        judged.collect()
+    }
+
+    /// Revisions that were judged.
+    pub fn judged(&self) -> usize {
+        lock(&self.seen).revisions.len()
+    }
+}
+
+impl Drop for Judge {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Every event from the beginning of what is stored; goes on where it was after the API server was away.
+async fn record<K>(api: Api<K>, tell: impl Fn(K, bool) + Send)
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
+{
+    let mut since = "0".to_owned();
+    loop {
+        let Ok(stream) = api.watch(&WatchParams::default(), &since).await else {
+            tokio::time::sleep(RETRY).await;
+            continue;
+        };
+        let mut stream = std::pin::pin!(stream);
+        while let Some(Ok(event)) = stream.next().await {
+            match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    since = object.resource_version().unwrap_or(since);
+                    tell(object, false);
+                }
+                WatchEvent::Deleted(object) => {
+                    since = object.resource_version().unwrap_or(since);
+                    tell(object, true);
+                }
+                WatchEvent::Bookmark(mark) => since = mark.metadata.resource_version,
+                WatchEvent::Error(_) => break,
+            }
+        }
+    }
+}
+
+fn version(object: &impl Resource) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

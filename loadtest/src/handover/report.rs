@@ -1,0 +1,153 @@
+//! What a run showed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use egress_domain::network_policy::{allows, blocks};
+use egress_domain::shard::shard_of;
+use egress_testbed::eventually;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use serde::Serialize;
+
+use super::Options;
+use super::bed::{Bed, Measured};
+use super::fault::Fault;
+use super::work::{self, Changed};
+
+/// Everything written after the last fault.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a run showed. Times in seconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Lease duration.
+    pub lease: f64,
+    /// Whether fence and deadline were on.
+    pub fenced: bool,
+    /// Replicas.
+    pub replicas: usize,
+    /// Policies.
+    pub policies: usize,
+    /// Faults of each kind.
+    pub faults: BTreeMap<&'static str, usize>,
+    /// Revisions of NetworkPolicies that were judged.
+    pub judged: usize,
+    /// Revisions that the table at that moment did not allow.
+    pub stale: Vec<String>,
+    /// From kill -9 until the survivors acted, sorted.
+    pub takeovers: Vec<f64>,
+    /// From the release of a replica that ended until the others acted, sorted.
+    pub handovers: Vec<f64>,
+    /// Writes to NetworkPolicies of which nothing had changed.
+    pub writes_by_moves: usize,
+    /// Namespaces of the fullest replica, relative to the mean, at the end.
+    pub fullest: f64,
+    /// NetworkPolicies that lack what they should allow, at the end.
+    pub wrong: Vec<String>,
+    #[serde(skip)]
+    version: u64,
+}
+
+impl Report {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            lease: options.lease_duration_seconds.into(),
+            fenced: !options.unfenced,
+            replicas: options.replicas,
+            policies: options.policies,
+            faults: BTreeMap::new(),
+            judged: 0,
+            stale: Vec::new(),
+            takeovers: Vec::new(),
+            handovers: Vec::new(),
+            writes_by_moves: 0,
+            fullest: 0.0,
+            wrong: Vec::new(),
+            version: 0,
+        }
+    }
+
+    /// Waits until every policy has its NetworkPolicy; what is written from now on is counted.
+    pub(super) async fn converged(&mut self, bed: &mut Bed) -> Result<()> {
+        eventually(PATIENCE, async || right(bed, &Changed::default()).await.map(drop)).await?;
+        self.version = bed.judge.version();
+        eprintln!("{} policies have their NetworkPolicies", bed.policies);
+        Ok(())
+    }
+
+    pub(super) fn suffered(&mut self, fault: &Fault, measured: &Measured, _took: Duration) {
+        *self.faults.entry(fault.kind()).or_default() += 1;
+        self.takeovers.extend(measured.takeover.map(|time| time.as_secs_f64()));
+        self.handovers.extend(measured.handover.map(|time| time.as_secs_f64()));
+    }
+
+    /// Waits until everything is right, then judges.
+    pub(super) async fn settled(&mut self, bed: &mut Bed, changed: Changed) -> Result<()> {
+        if let Err(error) = eventually(PATIENCE, async || right(bed, &changed).await.map(drop)).await {
+            self.wrong = vec![error.to_string()];
+        }
+        self.judged = bed.judge.judged();
+        self.stale = bed.judge.stale();
+        let writes = bed.judge.writes_since(self.version);
+        let quiet = (0..bed.policies).filter(|policy| work::is_quiet(*policy));
+        let keys = quiet.map(|policy| (work::namespace_of(policy, bed.namespaces), format!("egress-policy-{policy}")));
+        self.writes_by_moves = keys.filter_map(|key| writes.get(&key)).sum();
+        if let Some(table) = bed.judge.table() {
+            let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+            for number in 0..bed.namespaces {
+                let shard = shard_of(&work::namespace(number), table.shard_count());
+                if let Some(pod) = table.shards[usize::from(shard.0)].holder.as_deref() {
+                    *counts.entry(pod).or_default() += 1;
+                }
+            }
+            let mean = bed.namespaces as f64 / bed.replicas.len() as f64;
+            self.fullest = counts.values().max().map_or(0.0, |most| *most as f64 / mean);
+        }
+        self.takeovers.sort_by(f64::total_cmp);
+        self.handovers.sort_by(f64::total_cmp);
+        Ok(())
+    }
+
+    /// What the run must show: no stale write, nothing written for a move, everything right in the end.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn check(&self) -> Result<()> {
+        if !self.fenced {
+            ensure!(!self.stale.is_empty(), "the control run shows no stale write: the judge or the faults are too weak");
+            return Ok(());
+        }
+        let first = self.stale.first();
+        ensure!(self.stale.is_empty(), "{} stale writes were accepted, the first: {first:?}", self.stale.len());
+        ensure!(self.writes_by_moves == 0, "{} writes only because a shard moved", self.writes_by_moves);
+        ensure!(self.wrong.is_empty(), "not right in the end: {:?}", self.wrong);
+        ensure!(self.judged > self.policies, "too few revisions to judge: {}", self.judged);
+        Ok(())
+    }
+}
+
+/// Every NetworkPolicy allows the present address of its host, and the block of its spec.
+async fn right(bed: &Bed, changed: &Changed) -> Result<usize> {
+    let all = Api::<NetworkPolicy>::all(bed.client.clone()).list(&ListParams::default()).await?.items;
+    let mut found = 0;
+    for object in all {
+        let name = object.name_any();
+        let Some(number) = name.strip_prefix("egress-policy-").and_then(|number| number.parse::<usize>().ok()) else {
+            continue;
+        };
+        found += 1;
+        let allowed: Vec<_> = object.spec.iter().flat_map(blocks).collect();
+        let host = work::host_of(number);
+        let address = changed.hosts.get(&host).copied().unwrap_or_else(|| work::address(host, 0));
+        ensure!(allows(&allowed, address), "{name} lacks {address}");
+        if let Some(block) = changed.blocks.get(&number) {
+            let has = allowed.iter().any(|(net, _)| net.to_string() == *block);
+            ensure!(has, "{name} lacks {block}");
+        }
+    }
+    ensure!(found == bed.policies, "{found} of {} NetworkPolicies exist", bed.policies);
+    Ok(found)
+}

@@ -1,0 +1,4 @@
+//! Scenarios that start real replicas of the controller, and what judges them.
+
+pub mod handover;
+pub mod replica;

@@ -1,0 +1,252 @@
+//! Shards of this replica as the router sees them: what it keeps of the watches, when policies start and stop.
+//!
+//! Nothing is kept of namespaces that are not ours. A gained shard is read consistently before it acts (R8), because a
+//! watch may be behind what the previous holder wrote; events that are older than that read are ignored.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use egress_domain::object::{DEFAULT_DENY, ObjectKey, PolicyKey};
+use egress_domain::shard::member::Input;
+use egress_domain::shard::stamp::Stamp;
+use egress_domain::shard::{ShardId, shard_of};
+use kube::ResourceExt;
+
+use super::network_policies::policy_of;
+use super::policies::key_of;
+use super::{RouterMsg, RouterRef, RouterState};
+use crate::actors::policy::PolicyMsg;
+use crate::actors::shards::ShardsMsg;
+use crate::actors::writer::WriterMsg;
+use crate::k8s::load::{Floor, Loaded};
+
+/// The shards that are ours, and what belongs to them.
+#[derive(Default)]
+pub(super) struct OwnedShards {
+    shard_count: u16,
+    shards: HashMap<ShardId, Owned>,
+    /// Every namespace there is: the weights of the shards.
+    namespaces: HashSet<Arc<str>>,
+    /// Where the consistent read of a gained namespace stood.
+    floors: HashMap<Arc<str>, Floor>,
+    /// Gained, and to be read as soon as that can be done.
+    to_load: Vec<Stamp>,
+    weights_changed: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Owned {
+    epoch: u64,
+    /// Its objects have been read, and its policies act.
+    acts: bool,
+}
+
+impl OwnedShards {
+    fn shard_of(&self, namespace: &str) -> ShardId {
+        shard_of(namespace, self.shard_count)
+    }
+
+    /// Whether the namespace is ours, perhaps not read yet.
+    pub(super) fn holds(&self, namespace: &str) -> bool {
+        self.shards.contains_key(&self.shard_of(namespace))
+    }
+
+    /// Whether the policies of the namespace act.
+    pub(super) fn acts(&self, namespace: &str) -> bool {
+        self.shards.get(&self.shard_of(namespace)).is_some_and(|owned| owned.acts)
+    }
+
+    /// What is decided for the namespace now is decided under this stamp.
+    pub(super) fn stamp(&self, namespace: &str) -> Option<Stamp> {
+        let shard = self.shard_of(namespace);
+        self.shards.get(&shard).map(|owned| Stamp { shard, epoch: owned.epoch })
+    }
+
+    /// Older events of the namespace are known already.
+    pub(super) fn floor(&self, namespace: &str) -> Floor {
+        self.floors.get(namespace).copied().unwrap_or_default()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub(super) fn namespaces(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.namespaces.iter()
+    }
+
+    pub(super) fn namespace_seen(&mut self, namespace: &Arc<str>) {
+        self.weights_changed |= self.namespaces.insert(namespace.clone());
+    }
+
+    pub(super) fn namespace_gone(&mut self, namespace: &str) {
+        self.weights_changed |= self.namespaces.remove(namespace);
+        self.floors.remove(namespace);
+    }
+
+    fn weights(&self) -> Vec<u32> {
+        let mut weights = vec![0; usize::from(self.shard_count)];
+        for namespace in &self.namespaces {
+            if let Some(weight) = weights.get_mut(usize::from(self.shard_of(namespace).0)) {
+                *weight += 1;
+            }
+        }
+        weights
+    }
+}
+
+impl RouterState {
+    pub(super) fn gain(&mut self, myself: &RouterRef, stamps: &[Stamp], shard_count: u16) {
+        self.owned.weights_changed |= self.owned.shard_count != shard_count;
+        self.owned.shard_count = shard_count;
+        for stamp in stamps {
+            self.owned.shards.insert(stamp.shard, Owned { epoch: stamp.epoch, acts: false });
+        }
+        // Lists that begin after this are consistent with it; later gains need a read of their own.
+        if self.lists.any_begun() {
+            self.owned.to_load.extend(stamps);
+            self.load(myself);
+        }
+    }
+
+    /// The first lists are complete: what was ours before they began acts.
+    pub(super) async fn start_listed(&mut self, myself: &RouterRef) {
+        let waits = |shard: &ShardId| self.owned.to_load.iter().any(|stamp| stamp.shard == *shard);
+        let listed = self.owned.shards.iter().filter(|(shard, _)| !waits(shard));
+        let listed: Vec<Stamp> = listed.map(|(shard, owned)| Stamp { shard: *shard, epoch: owned.epoch }).collect();
+        self.act(myself, listed).await;
+        self.load(myself);
+    }
+
+    /// Starts the policies of these shards, which have been read.
+    async fn act(&mut self, myself: &RouterRef, stamps: Vec<Stamp>) {
+        for stamp in &stamps {
+            if let Some(owned) = self.owned.shards.get_mut(&stamp.shard) {
+                owned.acts = true;
+            }
+        }
+        let started: HashSet<ShardId> = stamps.iter().map(|stamp| stamp.shard).collect();
+        let keys = self.policies.iter().filter(|(_, entry)| entry.actor.is_none()).map(|(key, _)| key.clone());
+        let keys: Vec<PolicyKey> = keys.filter(|key| started.contains(&self.owned.shard_of(&key.namespace))).collect();
+        let namespaces: HashSet<Arc<str>> = keys.iter().map(|key| key.namespace.clone()).collect();
+        for namespace in namespaces {
+            self.share_hosts(&namespace);
+        }
+        for key in keys {
+            self.start(myself, &key).await;
+        }
+        self.remove_orphans(&stamps);
+        if !stamps.is_empty() {
+            drop(self.shards.cast(ShardsMsg::Input(Input::Started { shards: stamps })));
+        }
+    }
+
+    /// Reads what was gained, unless a list is under way: what it shows could be older than the read.
+    fn load(&mut self, myself: &RouterRef) {
+        if !self.started || self.owned.to_load.is_empty() || self.lists.any_listing() {
+            return;
+        }
+        let stamps = std::mem::take(&mut self.owned.to_load);
+        let shards: HashSet<ShardId> = stamps.iter().map(|stamp| stamp.shard).collect();
+        let count = self.owned.shard_count;
+        let namespaces = self.owned.namespaces.iter().filter(|name| shards.contains(&shard_of(name, count)));
+        let (loader, namespaces, myself) = (self.loader.clone(), namespaces.cloned().collect(), myself.clone());
+        tokio::spawn(async move {
+            let loaded = loader.load(namespaces).await;
+            drop(myself.cast(RouterMsg::Loaded(stamps, loaded)));
+        });
+    }
+
+    pub(super) async fn loaded(&mut self, myself: &RouterRef, stamps: Vec<Stamp>, loaded: kube::Result<Loaded>) {
+        let held = |stamp: &Stamp| self.owned.shards.get(&stamp.shard).is_some_and(|owned| owned.epoch == stamp.epoch);
+        let stamps: Vec<Stamp> = stamps.into_iter().filter(held).collect();
+        let loaded = match loaded {
+            Ok(loaded) if !self.lists.any_listing() => loaded,
+            Ok(_) => return self.owned.to_load.extend(stamps),
+            Err(error) => {
+                tracing::warn!(%error, "gained shards could not be read; they are read again");
+                return self.owned.to_load.extend(stamps);
+            }
+        };
+        self.take_over(myself, loaded, &stamps).await;
+        self.act(myself, stamps).await;
+    }
+
+    /// Puts what was read in the place of what the watches have shown meanwhile, where that is older.
+    async fn take_over(&mut self, myself: &RouterRef, loaded: Loaded, stamps: &[Stamp]) {
+        let shards: HashSet<ShardId> = stamps.iter().map(|stamp| stamp.shard).collect();
+        let mut present = HashSet::new();
+        for (namespace, objects) in loaded.namespaces {
+            if !shards.contains(&self.owned.shard_of(&namespace)) {
+                continue;
+            }
+            let known: Vec<PolicyKey> = self.policies.keys().filter(|key| key.namespace == namespace).cloned().collect();
+            for object in objects.policies {
+                let key = key_of(&object);
+                present.insert(key.clone());
+                self.policy_seen(myself, key, Box::new(object)).await;
+            }
+            for name in objects.undecodable {
+                let key = PolicyKey::new(namespace.clone(), name.as_str());
+                present.insert(key.clone());
+                self.undecodable.insert(key);
+            }
+            for key in known.iter().filter(|key| !present.contains(*key)) {
+                self.stop(key);
+            }
+            for object in objects.network_policies {
+                if object.name_any() == DEFAULT_DENY {
+                    self.deny_seen(namespace.clone());
+                } else if let Some(key) = policy_of(&object) {
+                    self.network_policy_seen(key, Box::new(object));
+                }
+            }
+            self.owned.floors.insert(namespace, objects.floor);
+        }
+    }
+
+    pub(super) fn resume(&mut self, stamps: &[Stamp]) {
+        for stamp in stamps {
+            if let Some(owned) = self.owned.shards.get_mut(&stamp.shard) {
+                owned.epoch = stamp.epoch;
+            }
+        }
+        for (key, entry) in &self.policies {
+            let stamp = self.owned.stamp(&key.namespace).filter(|stamp| stamps.contains(stamp));
+            if let (Some(stamp), Some(actor)) = (stamp, &entry.actor) {
+                drop(actor.cast(PolicyMsg::Resume(stamp)));
+            }
+        }
+        let orphans: Vec<PolicyKey> = self.orphans.keys().cloned().collect();
+        orphans.iter().for_each(|key| self.orphaned(key));
+    }
+
+    /// Stops everything of these shards, and forgets it: it belongs to somebody else.
+    pub(super) fn stop_shards(&mut self, shards: &[ShardId]) {
+        let gone: HashSet<ShardId> = shards.iter().copied().collect();
+        let count = self.owned.shard_count;
+        let is_gone = |namespace: &str| gone.contains(&shard_of(namespace, count));
+        let keys: Vec<PolicyKey> = self.policies.keys().filter(|key| is_gone(&key.namespace)).cloned().collect();
+        for key in keys {
+            self.stop(&key);
+        }
+        self.network_policies.retain(|key, _| !is_gone(&key.namespace));
+        self.undecodable.retain(|key| !is_gone(&key.namespace));
+        self.orphans.retain(|key, _| !is_gone(&key.namespace));
+        self.denies.retain(|namespace| !is_gone(namespace));
+        self.owned.floors.retain(|namespace, _| !is_gone(namespace));
+        self.owned.to_load.retain(|stamp| !gone.contains(&stamp.shard));
+        for namespace in self.namespaces.keys().filter(|namespace| is_gone(namespace)) {
+            drop(self.shared.writer.cast(WriterMsg::Withdraw(ObjectKey::DefaultDeny(namespace.clone()))));
+        }
+        self.namespaces.retain(|namespace, _| !is_gone(namespace));
+        self.owned.shards.retain(|shard, _| !gone.contains(shard));
+    }
+
+    pub(super) fn tick_shards(&mut self, myself: &RouterRef) {
+        self.load(myself);
+        if std::mem::take(&mut self.owned.weights_changed) && self.owned.shard_count > 0 {
+            drop(self.shards.cast(ShardsMsg::Input(Input::Weights(self.owned.weights()))));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Consistent reads of namespaces that were gained: what is stored now, not what a cache remembers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use egress_domain::api::EgressPolicy;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::ListParams;
+use kube::core::{DeserializeGuard, ObjectList};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+/// More namespaces than this are read by two lists of the whole cluster: two requests for each would take longer.
+const MAX_SINGLE_NAMESPACES: usize = 300;
+/// Reads of single namespaces under way at a time.
+const CONCURRENCY: usize = 16;
+/// Objects of one page: the API server holds a page in memory.
+const PAGE: u32 = 500;
+
+/// Reads namespaces. Cheap to clone.
+#[derive(Clone)]
+pub struct Loader(Client);
+
+/// What was read.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// By namespace; one without any object is there, too.
+    pub namespaces: HashMap<Arc<str>, Objects>,
+}
+
+/// The objects of a namespace.
+#[derive(Debug, Default)]
+pub struct Objects {
+    /// Its EgressPolicies.
+    pub policies: Vec<EgressPolicy>,
+    /// Names of EgressPolicies that cannot be decoded.
+    pub undecodable: Vec<String>,
+    /// Its NetworkPolicies, anybody's.
+    pub network_policies: Vec<NetworkPolicy>,
+    /// Where the reads stood.
+    pub floor: Floor,
+}
+
+/// resourceVersions of the two lists: everything older is in them, or has gone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Floor {
+    /// Of the EgressPolicies.
+    pub policies: u64,
+    /// Of the NetworkPolicies.
+    pub network_policies: u64,
+}
+
+impl Loader {
+    /// Reads by this client.
+    pub fn new(client: Client) -> Self {
+        Self(client)
+    }
+
+    /// Reads these namespaces.
+    ///
+    /// # Errors
+    /// When any of the reads fails.
+    pub async fn load(&self, namespaces: Vec<Arc<str>>) -> kube::Result<Loaded> {
+        if namespaces.len() > MAX_SINGLE_NAMESPACES {
+            return self.load_all(namespaces).await;
+        }
+        let read = |namespace: Arc<str>| async move {
+            let mut loaded = Loaded::new(&[namespace.clone()]);
+            let (policies, network_policies) = tokio::try_join!(
+                pages(Api::<DeserializeGuard<EgressPolicy>>::namespaced(self.0.clone(), &namespace)),
+                pages(Api::<NetworkPolicy>::namespaced(self.0.clone(), &namespace))
+            )?;
+            loaded.take(policies, network_policies);
+            Ok::<_, kube::Error>(loaded.namespaces)
+        };
+        let parts: Vec<_> = stream::iter(namespaces).map(read).buffer_unordered(CONCURRENCY).try_collect().await?;
+        Ok(Loaded { namespaces: parts.into_iter().flatten().collect() })
+    }
+
+    async fn load_all(&self, namespaces: Vec<Arc<str>>) -> kube::Result<Loaded> {
+        let mut loaded = Loaded::new(&namespaces);
+        let policies = pages(Api::<DeserializeGuard<EgressPolicy>>::all(self.0.clone())).await?;
+        let network_policies = pages(Api::<NetworkPolicy>::all(self.0.clone())).await?;
+        loaded.take(policies, network_policies);
+        Ok(loaded)
+    }
+}
+
+impl Loaded {
+    fn new(namespaces: &[Arc<str>]) -> Self {
+        Self { namespaces: namespaces.iter().map(|namespace| (namespace.clone(), Objects::default())).collect() }
+    }
+
+    /// Sorts the objects into the namespaces that were asked for.
+    fn take(
+        &mut self,
+        (policies, version): (Vec<DeserializeGuard<EgressPolicy>>, u64),
+        (network_policies, of_network_policies): (Vec<NetworkPolicy>, u64),
+    ) {
+        for objects in self.namespaces.values_mut() {
+            objects.floor = Floor { policies: version, network_policies: of_network_policies };
+        }
+        for policy in policies {
+            let Some(objects) = self.namespaces.get_mut(&*policy.namespace().unwrap_or_default()) else { continue };
+            match policy.0 {
+                Ok(policy) => objects.policies.push(policy),
+                Err(invalid) => objects.undecodable.push(invalid.metadata.name.unwrap_or_default()),
+            }
+        }
+        for policy in network_policies {
+            if let Some(objects) = self.namespaces.get_mut(&*policy.namespace().unwrap_or_default()) {
+                objects.network_policies.push(policy);
+            }
+        }
+    }
+}
+
+/// Every page of a consistent list, and its resourceVersion.
+async fn pages<K>(api: Api<K>) -> kube::Result<(Vec<K>, u64)>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let mut all = Vec::new();
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let ObjectList { metadata, items, .. } = api.list(&params).await?;
+        all.extend(items);
+        match metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => {
+                let version = metadata.resource_version.and_then(|version| version.parse().ok());
+                return Ok((all, version.unwrap_or_default()));
+            }
+        }
+    }
+}
