@@ -122,7 +122,11 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     });
     let known = tokio::select! {
         known = known => known?,
-        () = drain.cancelled() => return Ok(crate::cli::EXIT_OK),
+        () = drain.cancelled() => {
+            drop(supervisor.cast(SupervisorMsg::Stopping));
+            leave(&shards, &args).await;
+            return Ok(crate::cli::EXIT_OK);
+        }
         reason = death(&mut died) => bail!("{reason}"),
     };
 
@@ -237,9 +241,7 @@ async fn stop_actors(args: &RunArgs, router: &RouterRef, writer: &WriterRef, sha
     let limit = args.write.drain_timeout_seconds;
     let drained = timeout(limit, async {
         drop(router.call(RouterMsg::StopPolicies, None).await);
-        let drained = writer.call(WriterMsg::Drain, None).await;
-        drop(shards.call(ShardsMsg::Leave, None).await);
-        drained
+        writer.call(WriterMsg::Drain, None).await
     });
     match drained.await {
         Ok(Ok(ractor::rpc::CallResult::Success(report))) => {
@@ -249,6 +251,15 @@ async fn stop_actors(args: &RunArgs, router: &RouterRef, writer: &WriterRef, sha
         Err(_) => {
             tracing::warn!(seconds = limit.as_secs_f64(), "the drain took too long; the rest is left to the next holder")
         }
+    }
+    leave(shards, args).await;
+}
+
+/// Hands every shard over. After a lease of trying the others take them anyway.
+async fn leave(shards: &ShardsRef, args: &RunArgs) {
+    let limit = member::timing(args).lease;
+    if !shards.call(ShardsMsg::Leave, Some(limit)).await.is_ok_and(|answer| answer.is_success()) {
+        tracing::warn!("the shards were not handed over; the other replicas take them when the lease has ended");
     }
 }
 

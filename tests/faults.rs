@@ -19,7 +19,7 @@ use world::{Options, PATIENCE, World, hosts, ips};
 /// For what takes many requests, most of them failing.
 const LONG: Duration = Duration::from_secs(90);
 /// What the controller watches, as a fault rule names it, and by how many watches.
-const WATCHED: [(&str, usize); 7] = [
+const WATCHED: [(&str, usize); 9] = [
     ("egresspolicies", 1),
     // Ours by label, default denies by name.
     ("networkpolicies", 2),
@@ -29,6 +29,8 @@ const WATCHED: [(&str, usize); 7] = [
     ("nodes", 1),
     ("services", 1),
     ("endpointslices", 1),
+    ("leases", 1),
+    ("egressshardtables", 1),
 ];
 
 /// Waits until every watch is open: the controller is ready with the lists, a moment before.

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser as _;
 use egress_controller::cli::{Cli, Command};
-use egress_domain::api::{EgressPolicy, Mode, custom_resource_definition};
+use egress_domain::api::{EgressPolicy, Mode};
 use egress_domain::network_policy::blocks;
 use egress_testbed::dns::DnsServer;
-use egress_testbed::{ControlPlane, eventually};
+use egress_testbed::control_plane::{ControlPlane, Trust};
+use egress_testbed::eventually;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ListParams, PostParams};
@@ -41,7 +42,8 @@ pub async fn run(Arguments { examples, once }: Arguments) -> Result<()> {
 
     say("Starting etcd and kube-apiserver (the first time they are built, which takes some minutes) …");
     let control_plane = ControlPlane::builder().start().await?;
-    control_plane.apply_crd(&serde_json::to_string(&custom_resource_definition())?).await?;
+    control_plane.install().await?;
+    let replica = control_plane.replica("egress-controller-0").await?;
     let dns = DnsServer::start().await?;
     for (host, addresses) in &hosts {
         dns.set_host(host, addresses, TTL);
@@ -49,9 +51,12 @@ pub async fn run(Arguments { examples, once }: Arguments) -> Result<()> {
     say(&format!("A DNS server on {} answers for {} hosts.", dns.addr(), hosts.len()));
 
     let kubeconfig = control_plane.kubeconfig_file();
+    let of_replica = control_plane.folder().join("replica.kubeconfig");
+    std::fs::write(&of_replica, control_plane.kubeconfig_for(control_plane.url(), &replica.token, Trust::ControlPlane))?;
     let command = format!(
-        "egress-controller run --kubeconfig={} --listen=127.0.0.1:0 --dns-servers={} --min-refresh-seconds=1 --ip-families=dual --log-filter=error,kube=off",
-        kubeconfig.display(),
+        "egress-controller run --kubeconfig={} {} --listen=127.0.0.1:0 --dns-servers={} --min-refresh-seconds=1 --ip-families=dual --log-filter=error,kube=off",
+        of_replica.display(),
+        replica.flags().join(" "),
         dns.addr()
     );
     say(&format!("Running: {command}"));

@@ -20,6 +20,7 @@ enum Command {
     Cluster(cluster::Arguments),
     Demo(demo::Arguments),
     Handover(loadtest::handover::Options),
+    Share(loadtest::share::Options),
     /// The controller itself, for scenarios that start it as a process
     #[command(hide = true)]
     Replica {
@@ -44,6 +45,10 @@ fn main() -> anyhow::Result<ExitCode> {
             Command::Cluster(arguments) => cluster::run(arguments).await,
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Handover(options) => handover(options).await,
+            Command::Share(options) => {
+                println!("{}", serde_json::to_string_pretty(&loadtest::share::run(options).await?)?);
+                Ok(())
+            }
             Command::Replica { .. } => Ok(()),
         }
     })?;

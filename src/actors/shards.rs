@@ -52,6 +52,8 @@ pub enum ShardsMsg {
     CheckFence,
     /// The fence was asked; none when it did not answer.
     FenceChecked(Option<bool>),
+    /// The Lease of a replica that has left is gone, or stays: it may end.
+    LeaseDeleted,
     /// Answered once this replica has joined, and holds what it could have at once.
     Settled(RpcReplyPort<()>),
     /// Hand everything over; answered when it is done.
@@ -182,6 +184,7 @@ impl Actor for Shards {
             ShardsMsg::Router(router) => state.set_router(router),
             ShardsMsg::CheckFence => state.check_fence(&myself),
             ShardsMsg::FenceChecked(fenced) => state.fence_checked(&myself, fenced),
+            ShardsMsg::LeaseDeleted => state.left = true,
             ShardsMsg::Settled(reply) => state.settled.push(reply),
             ShardsMsg::Leave(reply) => {
                 state.leaves.push(reply);
@@ -266,7 +269,11 @@ impl ShardsState {
             }),
             Effect::DeleteLease => {
                 let lease = self.member.incarnation().lease_name(&self.me.pod);
-                tokio::spawn(async move { client.delete_lease(&lease, limit).await });
+                let myself = myself.clone();
+                tokio::spawn(async move {
+                    client.delete_lease(&lease, limit).await;
+                    drop(myself.cast(ShardsMsg::LeaseDeleted));
+                });
             }
             Effect::Probe(stamp) => {
                 let metrics = self.metrics.clone();
@@ -294,7 +301,7 @@ impl ShardsState {
             Effect::Release { number, shards } => self.release(myself, number, shards),
             Effect::Lose(shards) => {
                 tracing::warn!(shards = shards.len(), "lost shards to another replica");
-                self.metrics.transition("lost", shards.len());
+                self.metrics.gone("lost", &shards);
                 self.gained.retain(|stamp| !shards.contains(&stamp.shard));
                 self.tell_router(RouterMsg::Stop { shards, stopped: None });
             }
@@ -309,17 +316,15 @@ impl ShardsState {
                 self.metrics.lapsed();
             }
             Effect::Alarm(alarm) => tracing::error!(%alarm, "shards"),
-            Effect::Left => {
-                tracing::info!("every shard is handed over");
-                self.left = true;
-            }
+            // The Lease goes first; then whoever waits is told.
+            Effect::Left => tracing::info!("nothing is held any more"),
         }
     }
 
     /// Stops the policies of these shards, then waits for their writes in flight.
     fn release(&mut self, myself: &ShardsRef, number: u64, shards: Vec<ShardId>) {
         tracing::info!(shards = shards.len(), "handing shards over");
-        self.metrics.transition("handed_over", shards.len());
+        self.metrics.gone("handed_over", &shards);
         self.gained.retain(|stamp| !shards.contains(&stamp.shard));
         let (router, writer) = (self.router.clone(), self.writer.clone());
         let (count, unknown) = (self.shard_count(), self.member.timing().unknown_outcome());

@@ -66,7 +66,7 @@ pub struct RunArgs {
 
     /// Goes on writing when the sign of life comes too late: the control run that shows what the deadline prevents
     /// (tests).
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, env = "EGRESS_IGNORE_FENCE_DEADLINE")]
     pub ignore_fence_deadline: bool,
 }
 

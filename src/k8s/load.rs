@@ -66,7 +66,7 @@ impl Loader {
             return self.load_all(namespaces).await;
         }
         let read = |namespace: Arc<str>| async move {
-            let mut loaded = Loaded::new(&[namespace.clone()]);
+            let mut loaded = Loaded::new(std::slice::from_ref(&namespace));
             let (policies, network_policies) = tokio::try_join!(
                 pages(Api::<DeserializeGuard<EgressPolicy>>::namespaced(self.0.clone(), &namespace)),
                 pages(Api::<NetworkPolicy>::namespaced(self.0.clone(), &namespace))

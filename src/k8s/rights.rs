@@ -34,3 +34,46 @@ impl Rights {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use egress_domain::object::{ObjectKey, PolicyKey};
+    use egress_domain::shard::ShardId;
+    use egress_domain::shard::fence::Fence;
+
+    use super::*;
+
+    /// Whether a write to `team` passes that was decided under epoch 7, when the shard of `team` is open at `epoch`.
+    fn passes(epoch: u64, alive: bool, stamp: Option<Stamp>) -> bool {
+        let rights = Rights::default();
+        let now = BootClock.now();
+        let fence = Fence::after(now, std::time::Duration::from_secs(if alive { 60 } else { 0 }));
+        let open = [(shard_of("team", 256), epoch)].into();
+        rights.set(View { fence: Some(fence), open, shard_count: 256 });
+        let key = ObjectKey::NetworkPolicy(PolicyKey::new("team", "web"));
+        rights.gate(BootClock, false).permit(&key, stamp).is_ok()
+    }
+
+    fn stamp() -> Stamp {
+        Stamp { shard: shard_of("team", 256), epoch: 7 }
+    }
+
+    #[test]
+    fn a_write_passes_under_the_very_epoch_it_was_decided_under() {
+        assert!(passes(7, true, Some(stamp())));
+        assert!(!passes(8, true, Some(stamp())), "the shard is ours again, but the decision is old");
+    }
+
+    #[test]
+    fn nothing_passes_after_the_fence_without_a_stamp_or_with_that_of_another_shard() {
+        assert!(!passes(7, false, Some(stamp())));
+        assert!(!passes(7, true, None));
+        assert!(!passes(7, true, Some(Stamp { shard: ShardId(stamp().shard.0 ^ 1), epoch: 7 })));
+    }
+
+    #[test]
+    fn before_anything_is_known_nothing_passes() {
+        let key = ObjectKey::DefaultDeny("team".into());
+        assert_eq!(Rights::default().gate(BootClock, false).permit(&key, Some(stamp())), Err(Denied));
+    }
+}

@@ -32,6 +32,8 @@ pub const COMPONENT: &str = "egress-controller-member";
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 /// Name of the NetworkPolicy of dry runs; it is never stored.
 const PROBE_NAME: &str = "egress-fence-probe";
+/// What the API server says when the parameter of an admission policy is missing.
+const NO_TABLE: &str = "no params found";
 /// A stamp that no table names: shard 0 at epoch 0 is nobody's.
 const WRONG_STAMP: &str = "0/0";
 
@@ -66,8 +68,8 @@ pub enum NoAnswer {
     /// It took too long.
     #[error("no answer in time")]
     Timeout,
-    /// The Lease that this life wrote before has gone.
-    #[error("somebody deleted the Lease of this replica")]
+    /// The Lease that this life wrote before has gone, or it is not known whether its first one was stored.
+    #[error("the Lease of this replica is not there")]
     LeaseLost,
 }
 
@@ -94,8 +96,13 @@ impl ShardClient {
             // Absent, or another one of this name.
             Err(NoAnswer::Failed(kube::Error::Api(status))) if [404, 409, 422].contains(&status.code) => match known {
                 Some(_) => return Err(NoAnswer::LeaseLost),
-                None => within(timing.renew_timeout(), leases.create(&params(), &lease)).await?,
+                None => {
+                    let created = within(timing.renew_timeout(), leases.create(&params(), &lease)).await;
+                    created.map_err(|_| NoAnswer::LeaseLost)?
+                }
             },
+            // Whether it was stored is not known: a second attempt could make one that was deleted meanwhile.
+            Err(_) if known.is_none() => return Err(NoAnswer::LeaseLost),
             written => written?,
         };
         *self.written() = Some((incarnation.life, written.uid().unwrap_or_default()));
@@ -163,6 +170,8 @@ impl ShardClient {
     pub async fn is_fenced(&self, limit: Duration) -> Option<bool> {
         match self.dry_run(WRONG_STAMP, limit).await {
             Ok(()) => Some(false),
+            // Without a table every write is refused, also those of accounts that the fence does not look at.
+            Err(NoAnswer::Failed(kube::Error::Api(status))) if status.message.contains(NO_TABLE) => None,
             Err(NoAnswer::Failed(kube::Error::Api(status))) => is_fence(&status.message).then_some(true),
             Err(_) => None,
         }
@@ -173,7 +182,7 @@ impl ShardClient {
         let Place { namespace, pod, uid, .. } = &*self.place;
         let event = Event {
             metadata: ObjectMeta {
-                generate_name: Some(format!("{pod}.")),
+                generate_name: Some(format!("{pod}-")),
                 namespace: Some(namespace.clone()),
                 ..ObjectMeta::default()
             },

@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::DeleteParams;
 
-use super::bed::{Bed, PATIENT, apply, label, network_policy, written};
+use super::bed::{Bed, PATIENT, STAMP, apply, label, network_policy, written};
 
 const FINALIZER: &str = "kopf.zalando.org/KopfFinalizerMarker";
 const ANNOTATION: &str = "kopf.zalando.org/last-handled-configuration";

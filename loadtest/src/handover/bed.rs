@@ -123,7 +123,7 @@ impl Bed {
     }
 
     /// Starts a replica in a pod that has not been before.
-    async fn new_pod(&mut self, number: usize) -> Result<Replica> {
+    pub async fn new_pod(&mut self, number: usize) -> Result<Replica> {
         self.generation += 1;
         self.start_in(number, &format!("egress-controller-{number}-{}", self.generation)).await
     }
@@ -147,6 +147,19 @@ impl Bed {
             flags.push("--ignore-fence-deadline".to_owned());
         }
         Replica::start(&self.program, pod, &flags)
+    }
+
+    /// Starts anew: as if no replica had ever been there.
+    pub async fn forget_table(&self) -> Result<()> {
+        let tables = Api::<EgressShardTable>::all(self.client.clone());
+        if tables.get_opt(SHARD_TABLE).await?.is_some() {
+            drop(tables.delete(SHARD_TABLE, &DeleteParams::default()).await?);
+        }
+        let gone = async || {
+            ensure!(self.judge.table().is_none(), "the table is still there");
+            anyhow::Ok(())
+        };
+        eventually(self.lease, gone).await
     }
 
     /// Waits until every shard is held by a live replica, each having its even share.

@@ -43,6 +43,8 @@ pub struct Report {
     pub handovers: Vec<f64>,
     /// Writes to NetworkPolicies of which nothing had changed.
     pub writes_by_moves: usize,
+    /// Writes to NetworkPolicies beyond one for each change of an answer or a spec.
+    pub extra_writes: usize,
     /// Namespaces of the fullest replica, relative to the mean, at the end.
     pub fullest: f64,
     /// NetworkPolicies that lack what they should allow, at the end.
@@ -64,6 +66,7 @@ impl Report {
             takeovers: Vec::new(),
             handovers: Vec::new(),
             writes_by_moves: 0,
+            extra_writes: 0,
             fullest: 0.0,
             wrong: Vec::new(),
             version: 0,
@@ -72,13 +75,12 @@ impl Report {
 
     /// Waits until every policy has its NetworkPolicy; what is written from now on is counted.
     pub(super) async fn converged(&mut self, bed: &mut Bed) -> Result<()> {
-        eventually(PATIENCE, async || right(bed, &Changed::default()).await.map(drop)).await?;
+        converged(bed).await?;
         self.version = bed.judge.version();
-        eprintln!("{} policies have their NetworkPolicies", bed.policies);
         Ok(())
     }
 
-    pub(super) fn suffered(&mut self, fault: &Fault, measured: &Measured, _took: Duration) {
+    pub(super) fn suffered(&mut self, fault: &Fault, measured: &Measured) {
         *self.faults.entry(fault.kind()).or_default() += 1;
         self.takeovers.extend(measured.takeover.map(|time| time.as_secs_f64()));
         self.handovers.extend(measured.handover.map(|time| time.as_secs_f64()));
@@ -95,6 +97,11 @@ impl Report {
         let quiet = (0..bed.policies).filter(|policy| work::is_quiet(*policy));
         let keys = quiet.map(|policy| (work::namespace_of(policy, bed.namespaces), format!("egress-policy-{policy}")));
         self.writes_by_moves = keys.filter_map(|key| writes.get(&key)).sum();
+        let beyond = |(policy, changes): (&usize, &usize)| {
+            let key = (work::namespace_of(*policy, bed.namespaces), format!("egress-policy-{policy}"));
+            writes.get(&key).copied().unwrap_or_default().saturating_sub(*changes)
+        };
+        self.extra_writes = changed.changes.iter().map(beyond).sum();
         if let Some(table) = bed.judge.table() {
             let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
             for number in 0..bed.namespaces {
@@ -127,6 +134,13 @@ impl Report {
         ensure!(self.judged > self.policies, "too few revisions to judge: {}", self.judged);
         Ok(())
     }
+}
+
+/// Waits until every policy has its NetworkPolicy.
+pub(crate) async fn converged(bed: &Bed) -> Result<()> {
+    eventually(PATIENCE, async || right(bed, &Changed::default()).await.map(drop)).await?;
+    eprintln!("{} policies have their NetworkPolicies", bed.policies);
+    Ok(())
 }
 
 /// Every NetworkPolicy allows the present address of its host, and the block of its spec.

@@ -68,6 +68,8 @@ pub struct Changed {
     pub hosts: BTreeMap<usize, IpAddr>,
     /// The last block of each policy whose spec changed.
     pub blocks: BTreeMap<usize, String>,
+    /// How often anything changed for each policy.
+    pub changes: BTreeMap<usize, usize>,
 }
 
 /// Changes until it is stopped.
@@ -94,6 +96,9 @@ impl Work {
                     let new = address(number, round);
                     dns.set_host(&host(number), &[new], TTL);
                     changed.hosts.insert(number, new);
+                    for policy in (0..policies).filter(|policy| host_of(*policy) == number) {
+                        *changed.changes.entry(policy).or_default() += 1;
+                    }
                 }
                 let number = random.random_range(0..policies);
                 if !is_quiet(number) {
@@ -103,6 +108,7 @@ impl Work {
                     let patch = Patch::Merge(json!({"spec": object.spec}));
                     if api.patch(&object.name_any(), &PatchParams::default(), &patch).await.is_ok() {
                         changed.blocks.insert(number, block);
+                        *changed.changes.entry(number).or_default() += 1;
                     }
                 }
             }

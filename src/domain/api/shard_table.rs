@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Which replica of the controller writes for which namespaces. Only the controller writes this object; `egress-controller
 /// shards` prints it for people.
+// Two columns of the same type are no mistake.
+#[allow(clippy::duplicated_attributes)]
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "platform.example.com",

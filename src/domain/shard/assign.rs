@@ -86,3 +86,94 @@ fn mean(table: &Table, members: &[Pod], weights: &Weights) -> f64 {
 fn weight(weights: &Weights, shard: ShardId) -> f64 {
     f64::from(weights.get(usize::from(shard.0)).copied().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::shard::table::Entry;
+    use crate::shard::{DEFAULT_SHARD_COUNT, shard_of};
+
+    fn pods(count: usize) -> Vec<Pod> {
+        (0..count).map(|number| format!("pod-{number}").into()).collect()
+    }
+
+    /// Namespaces of each shard: team-0000, team-0001 and so on.
+    fn weights(namespaces: usize) -> Vec<u32> {
+        let mut weights = vec![0; usize::from(DEFAULT_SHARD_COUNT)];
+        for number in 0..namespaces {
+            weights[usize::from(shard_of(&format!("team-{number:04}"), DEFAULT_SHARD_COUNT).0)] += 1;
+        }
+        weights
+    }
+
+    fn give(table: &mut Table, given: Vec<(ShardId, Pod)>) -> usize {
+        let moved = given.len();
+        for (shard, pod) in given {
+            table.shards[usize::from(shard.0)] = Entry { holder: Some(pod), epoch: 1 };
+        }
+        moved
+    }
+
+    /// All shards, as one replica after the other joins.
+    fn grown(replicas: usize, weights: &Weights) -> (Table, Vec<usize>) {
+        let mut table = Table::new(DEFAULT_SHARD_COUNT, Duration::from_secs(15), "egress".into());
+        let free: Vec<ShardId> = (0..DEFAULT_SHARD_COUNT).map(ShardId).collect();
+        let first = assign(&table, &free, &pods(1), weights);
+        let mut moves = vec![give(&mut table, first)];
+        for count in 2..=replicas {
+            let members = pods(count);
+            let mut moved = 0;
+            for pod in &members {
+                let excess = excess(&table, pod, &members, weights);
+                let given = assign(&table, &excess, &members, weights);
+                assert!(given.iter().all(|(_, to)| to != pod), "nobody gives to itself");
+                moved += give(&mut table, given);
+            }
+            moves.push(moved);
+        }
+        (table, moves)
+    }
+
+    fn fullest(table: &Table, members: &[Pod], weights: &Weights) -> f64 {
+        let load = |pod: &Pod| table.held_by(pod).map(|(shard, _)| weight(weights, shard)).sum::<f64>();
+        members.iter().map(load).fold(0.0, f64::max) / mean(table, members, weights)
+    }
+
+    #[test]
+    fn a_replica_that_joins_gets_its_share_and_nothing_else_moves() {
+        let (table, moves) = grown(4, &weights(1_000));
+        assert_eq!(moves, [256, 128, 85, 64]);
+        assert!(pods(4).iter().all(|pod| table.held_by(pod).count() == 64));
+    }
+
+    #[test]
+    fn a_thousand_teams_spread_evenly_over_four_replicas() {
+        let weights = weights(1_000);
+        let (table, _) = grown(4, &weights);
+        let fullest = fullest(&table, &pods(4), &weights);
+        assert!(fullest <= 1.05, "the fullest has {fullest} of the mean");
+    }
+
+    #[test]
+    fn when_a_replica_goes_only_its_own_shards_move_and_the_rest_stays_even() {
+        let weights = weights(1_000);
+        let (mut table, _) = grown(4, &weights);
+        let freed: Vec<ShardId> = table.held_by("pod-3").map(|(shard, _)| shard).collect();
+        for shard in &freed {
+            table.shards[usize::from(shard.0)].holder = None;
+        }
+        let given = assign(&table, &freed, &pods(3), &weights);
+        assert_eq!(give(&mut table, given), freed.len());
+        assert!(pods(3).iter().all(|pod| [85, 86].contains(&table.held_by(pod).count())));
+        assert!(fullest(&table, &pods(3), &weights) <= 1.05);
+    }
+
+    #[test]
+    fn without_a_member_nothing_is_given() {
+        let table = Table::new(4, Duration::from_secs(15), "egress".into());
+        assert!(assign(&table, &[ShardId(0)], &[], &[]).is_empty());
+        assert!(excess(&table, "pod-0", &[], &[]).is_empty());
+    }
+}

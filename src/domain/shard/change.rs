@@ -65,3 +65,50 @@ impl Change {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::shard::table::Incarnation;
+
+    fn snapshot(version: u64, epochs: [u64; 2]) -> Snapshot {
+        let mut table = Table::new(2, Duration::from_secs(15), "egress".into());
+        for (entry, epoch) in table.shards.iter_mut().zip(epochs) {
+            *entry = Entry { holder: Some("a".into()), epoch };
+        }
+        Snapshot { uid: "table".into(), version, table: table.into() }
+    }
+
+    fn member(life: u32) -> MemberEntry {
+        let incarnation = Incarnation { start: "s".into(), life };
+        MemberEntry { incarnation, uid: "u".into(), since: "t".into(), leaving: false }
+    }
+
+    #[test]
+    fn a_new_epoch_is_above_the_old_one_and_above_every_version_before() {
+        let mut change = Change::of(&snapshot(100, [7, 500]));
+        change.give(ShardId(0), Some("b".into()));
+        change.give(ShardId(1), None);
+        assert_eq!(change.table().shards[0], Entry { holder: Some("b".into()), epoch: 100 });
+        assert_eq!(change.table().shards[1], Entry { holder: None, epoch: 501 });
+    }
+
+    #[test]
+    fn who_joins_again_keeps_its_shards_under_new_epochs() {
+        let mut change = Change::of(&snapshot(100, [7, 8]));
+        change.join(&"a".into(), member(2));
+        assert!(change.table().shards.iter().all(|entry| entry.holder.as_deref() == Some("a") && entry.epoch == 100));
+        assert_eq!(change.table().members["a"].incarnation.life, 2);
+    }
+
+    #[test]
+    fn who_is_removed_leaves_free_shards() {
+        let mut change = Change::of(&snapshot(100, [7, 8]));
+        change.join(&"a".into(), member(1));
+        assert_eq!(change.remove("a"), [ShardId(0), ShardId(1)]);
+        assert_eq!(change.table().free().count(), 2);
+        assert!(change.table().members.is_empty());
+    }
+}

@@ -32,6 +32,8 @@ use holdings::Held;
 #[derive(Clone, Debug)]
 pub struct Member {
     me: Identity,
+    /// For a table that this replica has to make.
+    wanted: Timing,
     timing: Timing,
     /// Which life of this process speaks now.
     life: u32,
@@ -109,6 +111,7 @@ impl Member {
     pub fn new(me: Identity, timing: Timing, now: Moment) -> Self {
         Self {
             me,
+            wanted: timing,
             timing,
             life: 1,
             fence: None,

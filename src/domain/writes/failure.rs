@@ -10,6 +10,8 @@ use crate::time::Instant;
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// Most time: a repaired API server has every write half a minute later.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// Most time after a refusal by the fence: an API server that has just started needs seconds to read the table.
+pub const MAX_FENCED_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest Retry-After that is believed: a proxy that says an hour must not stop what closes a hole.
 pub const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// While the API server cannot be reached, about one write in so long tries whether it is back.
@@ -103,7 +105,9 @@ impl<P: Clone> WriteQueue<P> {
             Waits::InLane
         } else {
             let failures = self.objects.get(key).map_or(1, |object| object.failures);
-            Waits::Until(now + backoff(failures, jitter).max(asked))
+            // Until the fence has seen the table, which is a matter of seconds; or the gate says no to the next attempt.
+            let longest = if kind == TransientKind::Fenced { MAX_FENCED_BACKOFF } else { MAX_BACKOFF };
+            Waits::Until(now + backoff(failures, jitter).min(longest).max(asked))
         };
         match self.take_pending(key) {
             // The newer write carries what the failed one meant, so it inherits its importance and its place.

@@ -1,6 +1,6 @@
 //! The bodies of the requests.
 
-use egress_domain::api::{EgressPolicy, EgressPolicyStatus, FENCE_ANNOTATION, FIELD_MANAGER};
+use egress_domain::api::{EgressPolicy, EgressPolicyStatus, FENCE_ANNOTATION, FIELD_MANAGER, MANAGED_BY_LABEL};
 use egress_domain::object::PolicyKey;
 use egress_domain::write::PolicyEvent;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -52,14 +52,23 @@ pub(super) fn owners(object: &NetworkPolicy, stamp: Option<String>) -> Value {
     });
     if let Some(stamp) = stamp {
         metadata["annotations"] = json!({ FENCE_ANNOTATION: stamp });
+        metadata["labels"] = ours();
     }
     json!({ "metadata": metadata })
 }
 
-/// Stamps exactly this version of the object and changes nothing else.
+/// The fence judges objects that carry our label, before the write or after it: a label that somebody took away must not
+/// let a write pass unjudged.
+fn ours() -> Value {
+    json!({ MANAGED_BY_LABEL: FIELD_MANAGER })
+}
+
+/// Stamps exactly this version of the object, puts our label back, and changes nothing else.
 pub(super) fn stamp(uid: &str, resource_version: &str, stamp: &str) -> Value {
     let annotations = json!({ FENCE_ANNOTATION: stamp });
-    json!({"metadata": {"uid": uid, "resourceVersion": resource_version, "annotations": annotations}})
+    json!({"metadata": {
+        "uid": uid, "resourceVersion": resource_version, "annotations": annotations, "labels": ours(),
+    }})
 }
 
 /// Replaces the status of the policy with this uid and of no other. A status apply with another uid is taken by the

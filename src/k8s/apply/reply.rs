@@ -39,6 +39,9 @@ pub(super) struct Reply {
     pub(super) body: Vec<u8>,
 }
 
+/// What an API server says whose admission plugins have not read their configuration yet.
+const NOT_READY: &str = "not yet ready to handle request";
+
 /// Causes are not walked further down than this: no real chain is longer, and a cyclic one would never end.
 const MAX_CAUSES: usize = 16;
 
@@ -56,6 +59,8 @@ pub(super) fn judge<T>(method: &Method<'_, T>, reply: Reply) -> Result<Vec<u8>, 
         // Not about the object: the fence has not seen the table yet, or the gate will say no to the next attempt.
         403 | 422 if is_fence_refusal(&status.message) == Some(FenceRefusal::NewerEpoch) => Ended::Outstamped,
         403 | 422 if is_fence_refusal(&status.message).is_some() => for_now(TransientKind::Fenced),
+        // Admission policies are not loaded yet: an API server that has just started, whatever the code says.
+        403 if status.message.contains(NOT_READY) => for_now(TransientKind::ServerError),
         401 => for_now(TransientKind::Unauthorized),
         408 | 504 => for_now(TransientKind::Timeout),
         429 => for_now(TransientKind::Throttled),

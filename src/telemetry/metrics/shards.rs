@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use egress_domain::shard::ShardId;
 use egress_domain::shard::fence::Moment;
 use egress_domain::shard::member::{Member, ProbeAnswer};
 use egress_domain::shard::stamp::Stamp;
@@ -96,6 +97,13 @@ impl ShardMetrics {
         self.transition("gained", stamps.len());
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.gained.extend(stamps.iter().map(|stamp| (*stamp, now.boot)));
+    }
+
+    /// Shards that are not ours any more.
+    pub(crate) fn gone(&self, how: &'static str, shards: &[ShardId]) {
+        self.transition(how, shards.len());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.gained.retain(|(stamp, _)| !shards.contains(&stamp.shard));
     }
 
     pub(crate) fn started(&self, stamps: &[Stamp], now: Moment) {

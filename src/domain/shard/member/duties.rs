@@ -63,7 +63,7 @@ impl Member {
 
     fn create_table(&mut self, effects: &mut Vec<Effect>) {
         if self.duty.is_none() {
-            let table = Table::new(self.me.shard_count, self.timing.lease, self.me.installation.clone());
+            let table = Table::new(self.me.shard_count, self.wanted.lease, self.me.installation.clone());
             self.duty = Some(Duty::Create);
             effects.push(Effect::CreateTable(table.into()));
         }

@@ -1,6 +1,5 @@
 //! Signs of life, and what the table that is read with each of them says.
 
-use super::duties::Duty;
 use super::holdings::Phase;
 use super::types::{Effect, Refused, TableRead};
 use super::{Known, Member, Seen};
@@ -66,11 +65,12 @@ impl Member {
 
     pub(super) fn lapse(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         self.life += 1;
-        self.fence = None;
+        if self.fence.take().is_some() {
+            effects.push(Effect::Lapsed);
+        }
         self.verdict = None;
         self.abandon_release();
         self.next_renewal = now.boot + self.jitter();
-        effects.push(Effect::Lapsed);
     }
 
     /// Different for each process and life, and always the same for one.
@@ -173,6 +173,5 @@ impl Member {
         for held in self.held.values_mut().filter(|held| held.phase == Phase::Draining) {
             held.phase = Phase::Stopped;
         }
-        self.duty = self.duty.take().filter(|duty| !matches!(duty, Duty::HandOver));
     }
 }

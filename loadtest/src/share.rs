@@ -1,0 +1,155 @@
+//! What several replicas cost together, compared with one that does the same work alone.
+//!
+//! One run, three windows of the same work: the first replica alone; a second one that is a member and holds nothing yet,
+//! which is what each replica costs apart from its share of the work (its process, the watches that it must read, its
+//! renewals); then all replicas, each with its share.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Serialize;
+
+use crate::handover::bed::Bed;
+use crate::handover::{Options as HandoverOptions, report, work};
+use crate::replica::Replica;
+
+/// A newcomer holds nothing for a lease: long enough for a window.
+const LEASE_SECONDS: u32 = 60;
+/// `/proc/PID/stat` counts in these.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Compare the CPU time and memory of several replicas with those of one
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Replicas of the controller
+    #[arg(long, value_name = "N", default_value = "4")]
+    pub replicas: usize,
+    /// Namespaces
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub namespaces: usize,
+    /// EgressPolicies, spread over the namespaces
+    #[arg(long, value_name = "N", default_value = "2000")]
+    pub policies: usize,
+    /// Length of each window
+    #[arg(long, value_name = "SECONDS", default_value = "40")]
+    pub window_seconds: u64,
+}
+
+/// CPU time of a window, and memory at its end.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Cost {
+    /// User and system time.
+    pub cpu_seconds: f64,
+    /// Resident memory.
+    pub resident_mib: f64,
+    /// DNS lookups of the window, all replicas together.
+    pub lookups: u64,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Replicas of the last window.
+    pub replicas: usize,
+    /// One replica, with all of the work.
+    pub one: Cost,
+    /// A member without any of it.
+    pub idle: Cost,
+    /// All of them.
+    pub all: Cost,
+    /// CPU time of all over that of one, each less what an idle member costs.
+    pub cpu_ratio: f64,
+    /// The same of memory.
+    pub memory_ratio: f64,
+}
+
+/// Runs the three windows.
+///
+/// # Errors
+/// When the replicas do not come to share the work.
+pub async fn run(options: Options) -> Result<Report> {
+    let mut bed = Bed::start(&HandoverOptions {
+        handovers: 0,
+        replicas: options.replicas,
+        namespaces: options.namespaces,
+        policies: options.policies,
+        lease_duration_seconds: LEASE_SECONDS,
+        seed: 1,
+        only: None,
+        unfenced: false,
+        program: None,
+    })
+    .await?;
+    // The bed starts all of them; here they come one after the other.
+    bed.replicas.clear();
+    bed.forget_table().await?;
+    let window = Duration::from_secs(options.window_seconds);
+    let first = bed.new_pod(0).await?;
+    bed.replicas.push(first);
+    bed.whole(bed.lease * 3).await?;
+    report::converged(&bed).await?;
+    let changes = work::Work::start(&bed);
+
+    eprintln!("one replica, {} s", options.window_seconds);
+    let one = measure(&bed, 0..1, window).await?;
+    let second = bed.new_pod(1).await?;
+    bed.replicas.push(second);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    eprintln!("a member that holds nothing, {} s", options.window_seconds);
+    let idle = measure(&bed, 1..2, window).await?;
+
+    // Memory that the first one had for all the work is not given back: it is replaced.
+    bed.replicas.remove(0);
+    for number in (0..options.replicas).filter(|number| *number != 1) {
+        let replica = bed.new_pod(number).await?;
+        bed.replicas.push(replica);
+    }
+    eprintln!("waiting until {} replicas share the work", options.replicas);
+    bed.whole(bed.lease * 5).await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    eprintln!("{} replicas, {} s", options.replicas, options.window_seconds);
+    let all = measure(&bed, 0..options.replicas, window).await?;
+    drop(changes.stop().await);
+
+    let count = options.replicas as f64;
+    let ratio = |all: f64, one: f64, idle: f64| (all - count * idle) / (one - idle);
+    Ok(Report {
+        replicas: options.replicas,
+        one,
+        idle,
+        all,
+        cpu_ratio: ratio(all.cpu_seconds, one.cpu_seconds, idle.cpu_seconds),
+        memory_ratio: ratio(all.resident_mib, one.resident_mib, idle.resident_mib),
+    })
+}
+
+/// These replicas together, over a window.
+async fn measure(bed: &Bed, which: std::ops::Range<usize>, window: Duration) -> Result<Cost> {
+    let replicas = bed.replicas.get(which).context("the replicas")?;
+    let (asked, before) = (bed.dns.total(), cpu(replicas)?);
+    let since = Instant::now();
+    tokio::time::sleep(window).await;
+    let cpu_seconds = (cpu(replicas)? - before) * window.as_secs_f64() / since.elapsed().as_secs_f64();
+    ensure!(cpu_seconds > 0.0, "no CPU time was counted");
+    let resident_mib = replicas.iter().map(resident_mib).sum::<Result<f64>>()?;
+    Ok(Cost { cpu_seconds, resident_mib, lookups: bed.dns.total() - asked })
+}
+
+/// User and system time of these processes, in seconds (proc(5), fields 14 and 15).
+fn cpu(replicas: &[Replica]) -> Result<f64> {
+    let of = |replica: &Replica| {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", replica.id()))?;
+        let fields = stat.rsplit_once(')').context("the end of the name")?.1;
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+        anyhow::Ok(ticks.sum::<Result<f64, _>>()? / TICKS_PER_SECOND)
+    };
+    replicas.iter().map(of).sum()
+}
+
+/// VmRSS of a process.
+fn resident_mib(replica: &Replica) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", replica.id()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
+}
