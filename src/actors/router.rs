@@ -151,7 +151,8 @@ pub struct RouterState {
     network_policies: HashMap<PolicyKey, Option<Box<NetworkPolicy>>>,
     /// Policies that exist but do not decode: what they own stays.
     undecodable: HashSet<PolicyKey>,
-    denies: HashSet<Arc<str>>,
+    /// Namespaces with a default deny, and its resourceVersion.
+    denies: HashMap<Arc<str>, u64>,
     terminating: HashSet<Arc<str>>,
     namespaces: HashMap<Arc<str>, Namespace>,
     orphans: HashMap<PolicyKey, u32>,
@@ -273,7 +274,7 @@ impl Actor for Router {
             policies: HashMap::new(),
             network_policies: HashMap::new(),
             undecodable: HashSet::new(),
-            denies: HashSet::new(),
+            denies: HashMap::new(),
             terminating: HashSet::new(),
             namespaces: HashMap::new(),
             orphans: HashMap::new(),

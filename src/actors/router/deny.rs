@@ -21,7 +21,7 @@ impl RouterState {
         if !self.options.default_deny || !self.policies.contains_key(key) {
             return;
         }
-        let exists = self.denies.contains(&key.namespace);
+        let exists = self.denies.contains_key(&key.namespace);
         let now = self.shared.clock.now().instant;
         let namespace = self.namespaces.entry(key.namespace.clone()).or_insert_with(|| Namespace::new(exists));
         let effects = namespace.enforcing(key, selects_all, now);
@@ -49,7 +49,7 @@ impl RouterState {
                 }
                 self.lists.denies.see(&namespace);
                 if is_news {
-                    self.deny_seen(namespace);
+                    self.deny_seen(namespace, version_of(&*object));
                 }
             }
             WatchEvent::Gone(name) => {
@@ -59,7 +59,7 @@ impl RouterState {
             }
             WatchEvent::Undecodable(_) => {}
             WatchEvent::Listed => {
-                let gone = self.lists.denies.end(self.denies.iter());
+                let gone = self.lists.denies.end(self.denies.keys());
                 for namespace in gone {
                     self.deny_gone(&namespace);
                 }
@@ -67,14 +67,14 @@ impl RouterState {
         }
     }
 
-    pub(super) fn deny_seen(&mut self, namespace: Arc<str>) {
+    pub(super) fn deny_seen(&mut self, namespace: Arc<str>, version: u64) {
         if let Some(known) = self.namespaces.get_mut(&namespace) {
             known.deny_seen();
         }
-        self.denies.insert(namespace);
+        self.denies.insert(namespace, version);
     }
 
-    fn deny_gone(&mut self, namespace: &Arc<str>) {
+    pub(super) fn deny_gone(&mut self, namespace: &Arc<str>) {
         self.denies.remove(namespace);
         let now = self.shared.clock.now().instant;
         if let Some(known) = self.namespaces.get_mut(namespace) {

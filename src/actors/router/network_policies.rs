@@ -54,7 +54,7 @@ impl RouterState {
     }
 
     /// It went, or lost our label.
-    fn network_policy_gone(&mut self, key: &PolicyKey) {
+    pub(super) fn network_policy_gone(&mut self, key: &PolicyKey) {
         self.network_policies.remove(key);
         if let Some(actor) = self.policies.get(key).and_then(|entry| entry.actor.as_ref()) {
             drop(actor.cast(input(Input::Live(None))));

@@ -30,6 +30,8 @@ const KOPF_ANNOTATIONS: &str = "kopf.zalando.org/";
 /// One policy.
 pub(super) struct Entry {
     pub(super) policy: Arc<ValidatedPolicy>,
+    /// resourceVersion of the object that was seen last.
+    pub(super) version: u64,
     /// The object until its actor has started.
     object: Option<Box<EgressPolicy>>,
     pub(super) actor: Option<PolicyRef>,
@@ -78,6 +80,11 @@ impl RouterState {
     }
 
     pub(super) async fn policy_seen(&mut self, myself: &RouterRef, key: PolicyKey, object: Box<EgressPolicy>) {
+        let version = version_of(&*object);
+        if self.policies.get(&key).is_some_and(|entry| entry.version > version) {
+            // A watch and a consistent read overtake each other.
+            return;
+        }
         self.undecodable.remove(&key);
         self.remove_kopf(&key, &object);
         if object.metadata.deletion_timestamp.is_some() {
@@ -91,6 +98,7 @@ impl RouterState {
             self.stop(&key);
         }
         if let Some(entry) = self.policies.get_mut(&key) {
+            entry.version = version;
             // Our own status writes come back as events: nothing of the spec changed.
             if *entry.policy == policy {
                 return;
@@ -109,6 +117,7 @@ impl RouterState {
         }
         let entry = Entry {
             policy: Arc::new(policy),
+            version,
             object: Some(object),
             actor: None,
             subscriber: 0,

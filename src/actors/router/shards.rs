@@ -18,7 +18,8 @@ use super::{RouterMsg, RouterRef, RouterState};
 use crate::actors::policy::PolicyMsg;
 use crate::actors::shards::ShardsMsg;
 use crate::actors::writer::WriterMsg;
-use crate::k8s::load::{Floor, Loaded};
+use crate::k8s::load::{Floor, Loaded, Objects};
+use crate::k8s::watch::version_of;
 
 /// The shards that are ours, and what belongs to them.
 #[derive(Default)]
@@ -175,33 +176,46 @@ impl RouterState {
     /// Puts what was read in the place of what the watches have shown meanwhile, where that is older.
     async fn take_over(&mut self, myself: &RouterRef, loaded: Loaded, stamps: &[Stamp]) {
         let shards: HashSet<ShardId> = stamps.iter().map(|stamp| stamp.shard).collect();
-        let mut present = HashSet::new();
         for (namespace, objects) in loaded.namespaces {
-            if !shards.contains(&self.owned.shard_of(&namespace)) {
-                continue;
+            if shards.contains(&self.owned.shard_of(&namespace)) {
+                self.owned.floors.insert(namespace.clone(), objects.floor);
+                self.forget_older(&namespace, objects.floor);
+                self.take_in(myself, &namespace, objects).await;
             }
-            let known: Vec<PolicyKey> = self.policies.keys().filter(|key| key.namespace == namespace).cloned().collect();
-            for object in objects.policies {
-                let key = key_of(&object);
-                present.insert(key.clone());
-                self.policy_seen(myself, key, Box::new(object)).await;
-            }
-            for name in objects.undecodable {
-                let key = PolicyKey::new(namespace.clone(), name.as_str());
-                present.insert(key.clone());
-                self.undecodable.insert(key);
-            }
-            for key in known.iter().filter(|key| !present.contains(*key)) {
-                self.stop(key);
-            }
-            for object in objects.network_policies {
-                if object.name_any() == DEFAULT_DENY {
-                    self.deny_seen(namespace.clone());
-                } else if let Some(key) = policy_of(&object) {
-                    self.network_policy_seen(key, Box::new(object));
+        }
+    }
+
+    /// What a watch has shown before a consistent read is in that read, or has gone.
+    fn forget_older(&mut self, namespace: &Arc<str>, floor: Floor) {
+        let is_older = |key: &PolicyKey, version: u64, floor: u64| key.namespace == *namespace && version <= floor;
+        let policies = self.policies.iter().filter(|(key, entry)| is_older(key, entry.version, floor.policies));
+        let policies: Vec<PolicyKey> = policies.map(|(key, _)| key.clone()).collect();
+        policies.iter().for_each(|key| self.stop(key));
+        self.network_policies.retain(|key, object| {
+            let version = object.as_ref().map_or(0, |object| version_of(&**object));
+            !is_older(key, version, floor.network_policies)
+        });
+        if self.denies.get(namespace).is_some_and(|version| *version <= floor.network_policies) {
+            self.denies.remove(namespace);
+        }
+    }
+
+    async fn take_in(&mut self, myself: &RouterRef, namespace: &Arc<str>, objects: Objects) {
+        for object in objects.policies {
+            self.policy_seen(myself, key_of(&object), Box::new(object)).await;
+        }
+        for name in objects.undecodable {
+            self.undecodable.insert(PolicyKey::new(namespace.clone(), name.as_str()));
+        }
+        for object in objects.network_policies {
+            let version = version_of(&object);
+            if object.name_any() == DEFAULT_DENY {
+                if !self.denies.contains_key(namespace) {
+                    self.deny_seen(namespace.clone(), version);
                 }
+            } else if let Some(key) = policy_of(&object).filter(|key| !self.network_policies.contains_key(key)) {
+                self.network_policy_seen(key, Box::new(object));
             }
-            self.owned.floors.insert(namespace, objects.floor);
         }
     }
 
@@ -233,7 +247,7 @@ impl RouterState {
         self.network_policies.retain(|key, _| !is_gone(&key.namespace));
         self.undecodable.retain(|key| !is_gone(&key.namespace));
         self.orphans.retain(|key, _| !is_gone(&key.namespace));
-        self.denies.retain(|namespace| !is_gone(namespace));
+        self.denies.retain(|namespace, _| !is_gone(namespace));
         self.owned.floors.retain(|namespace, _| !is_gone(namespace));
         self.owned.to_load.retain(|stamp| !gone.contains(&stamp.shard));
         for namespace in self.namespaces.keys().filter(|namespace| is_gone(namespace)) {
