@@ -72,7 +72,8 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     let (supervisor, _) = Actor::spawn(None, Supervisor, fatal).await?;
     let (rights, write_timeout) = (Rights::default(), RequestTimeout::new(args.write.write_timeout_seconds));
     write_timeout.bound(timing.write_timeout());
-    let applier = Applier::new(clients.1, rights.gate(BootClock, args.ignore_fence_deadline), write_timeout.clone(), &me.pod);
+    let applier =
+        Applier::new(clients.1, rights.gate(BootClock, args.ignore_fence_deadline), write_timeout.clone(), &me.pod);
     let writer_args = WriterArgs {
         applier,
         max_writes_per_second: args.write.max_writes_per_second,
@@ -249,7 +250,10 @@ async fn stop_actors(args: &RunArgs, router: &RouterRef, writer: &WriterRef, sha
         }
         Ok(_) => tracing::warn!("the writer went before it was drained"),
         Err(_) => {
-            tracing::warn!(seconds = limit.as_secs_f64(), "the drain took too long; the rest is left to the next holder")
+            tracing::warn!(
+                seconds = limit.as_secs_f64(),
+                "the drain took too long; the rest is left to the next holder"
+            )
         }
     }
     leave(shards, args).await;
@@ -271,4 +275,3 @@ fn cluster_flags(args: &RunArgs) -> ClusterFlags {
         cluster_domain: args.dns.cluster_domain.clone(),
     }
 }
-

@@ -11,8 +11,8 @@ use clap::Parser as _;
 use egress_controller::cli::{Cli, Command};
 use egress_domain::api::{EgressPolicy, Mode};
 use egress_domain::network_policy::blocks;
-use egress_testbed::dns::DnsServer;
 use egress_testbed::control_plane::{ControlPlane, Trust};
+use egress_testbed::dns::DnsServer;
 use egress_testbed::eventually;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -52,7 +52,10 @@ pub async fn run(Arguments { examples, once }: Arguments) -> Result<()> {
 
     let kubeconfig = control_plane.kubeconfig_file();
     let of_replica = control_plane.folder().join("replica.kubeconfig");
-    std::fs::write(&of_replica, control_plane.kubeconfig_for(control_plane.url(), &replica.token, Trust::ControlPlane))?;
+    std::fs::write(
+        &of_replica,
+        control_plane.kubeconfig_for(control_plane.url(), &replica.token, Trust::ControlPlane),
+    )?;
     let command = format!(
         "egress-controller run --kubeconfig={} {} --listen=127.0.0.1:0 --dns-servers={} --min-refresh-seconds=1 --ip-families=dual --log-filter=error,kube=off",
         of_replica.display(),

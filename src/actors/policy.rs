@@ -131,7 +131,17 @@ impl Actor for PolicyActor {
         let key = policy.key.clone();
         let now = shared.clock.now();
         let (machine, effects) = Machine::new(context, policy, live.as_deref(), &object, standing, host_quota, now);
-        let mut state = PolicyState { machine, key, stamp, status_lost: false, subscriber, shared, timer: None, generation: 0, events: 0 };
+        let mut state = PolicyState {
+            machine,
+            key,
+            stamp,
+            status_lost: false,
+            subscriber,
+            shared,
+            timer: None,
+            generation: 0,
+            events: 0,
+        };
         state.perform(&myself, effects);
         Ok(state)
     }

@@ -26,8 +26,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent
 use serde::Serialize;
 
 use super::policy::{PolicyRef, Shared, cluster_changed};
-use super::shards::ShardsRef;
 use super::resolver::ResolverRef;
+use super::shards::ShardsRef;
 use super::writer::WriterRef;
 use crate::clock::Clock;
 use crate::k8s::load::{Loaded, Loader};
@@ -262,8 +262,19 @@ impl Actor for Router {
     type Arguments = RouterArgs;
 
     async fn pre_start(&self, myself: RouterRef, args: RouterArgs) -> Result<RouterState, ActorProcessingErr> {
-        let RouterArgs { settings, options, cluster, resolver, writer, shards, loader, clock, metrics, ready, heartbeat } =
-            args;
+        let RouterArgs {
+            settings,
+            options,
+            cluster,
+            resolver,
+            writer,
+            shards,
+            loader,
+            clock,
+            metrics,
+            ready,
+            heartbeat,
+        } = args;
         let shared = Arc::new(Shared { resolver, writer, router: myself.clone(), clock, metrics });
         myself.send_interval(TICK, || RouterMsg::Tick);
         Ok(RouterState {

@@ -140,7 +140,8 @@ impl Actor for Shards {
     type Arguments = ShardsArgs;
 
     async fn pre_start(&self, myself: ShardsRef, args: ShardsArgs) -> Result<ShardsState, ActorProcessingErr> {
-        let ShardsArgs { me, timing, client, rights, timeout, ignores_deadline, writer, liveness, metrics, ready } = args;
+        let ShardsArgs { me, timing, client, rights, timeout, ignores_deadline, writer, liveness, metrics, ready } =
+            args;
         let clock = BootClock;
         let member = Member::new(me.clone(), timing, clock.now());
         drop(myself.cast(ShardsMsg::Tick { generation: 0 }));
@@ -308,11 +309,16 @@ impl ShardsState {
             Effect::TookOver { from, shards } => {
                 tracing::warn!(%from, shards, "a replica is dead; its shards are taken over");
                 self.metrics.took_over();
-                let note = format!("replica {from} gave no sign of life for {} s; this replica took {shards} of its shards over", timing.lease.as_secs());
+                let note = format!(
+                    "replica {from} gave no sign of life for {} s; this replica took {shards} of its shards over",
+                    timing.lease.as_secs()
+                );
                 tokio::spawn(async move { client.publish("ShardsTakenOver", note, limit).await });
             }
             Effect::Lapsed => {
-                tracing::warn!("no renewal was answered in time: nothing is written until this replica has joined again");
+                tracing::warn!(
+                    "no renewal was answered in time: nothing is written until this replica has joined again"
+                );
                 self.metrics.lapsed();
             }
             Effect::Alarm(alarm) => tracing::error!(%alarm, "shards"),

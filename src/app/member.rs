@@ -98,7 +98,9 @@ mod tests {
 
     #[test]
     fn the_name_of_a_machine_becomes_one_that_a_pod_could_have() {
-        for (name, expected) in [("Build_Host.local\n", "build-host.local"), ("pod-0", "pod-0"), ("__", "egress-controller")] {
+        for (name, expected) in
+            [("Build_Host.local\n", "build-host.local"), ("pod-0", "pod-0"), ("__", "egress-controller")]
+        {
             assert_eq!(legal_name(name), expected);
         }
     }

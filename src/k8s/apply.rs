@@ -299,7 +299,6 @@ impl Applier {
             Ok(Ok(reply)) => reply::judge(&method, reply),
         }
     }
-
 }
 
 /// The server gives up when we do, so that nothing is committed long after we have stopped waiting.

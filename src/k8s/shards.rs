@@ -157,7 +157,9 @@ impl ShardClient {
         match self.dry_run(&stamp.to_string(), limit).await {
             Ok(()) => ProbeAnswer::Accepted,
             Err(NoAnswer::Failed(kube::Error::Api(status))) if is_fence(&status.message) => ProbeAnswer::Fenced,
-            Err(NoAnswer::Failed(kube::Error::Api(status))) if (400..500).contains(&status.code) && status.code != 429 => {
+            Err(NoAnswer::Failed(kube::Error::Api(status)))
+                if (400..500).contains(&status.code) && status.code != 429 =>
+            {
                 // It never came to the fence: that is not the fence's answer, and no reason to stand still.
                 tracing::warn!(message = status.message, "the dry run that probes the fence is refused");
                 ProbeAnswer::Accepted

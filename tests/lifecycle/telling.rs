@@ -120,7 +120,10 @@ async fn the_pages_tell_health_metrics_and_state() {
     assert_eq!((&state["resolver"]["names"], &state["resolver"]["subscribers"]), (&json!(1), &json!(2)));
     assert_eq!(state["writer"]["unreachable"], json!(false));
     let shards = &state["shards"];
-    assert_eq!((&shards["role"], &shards["fence_active"], &shards["unowned"]), (&json!("Member"), &json!(true), &json!(0)));
+    assert_eq!(
+        (&shards["role"], &shards["fence_active"], &shards["unowned"]),
+        (&json!("Member"), &json!(true), &json!(0))
+    );
     assert_eq!(shards["active"].as_array().map(Vec::len), Some(256));
     assert_eq!(controller.metric("egress_shards_owned", "").await, 256.0);
 }

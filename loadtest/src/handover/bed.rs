@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,6 +18,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 use super::fault::Fault;
 use super::judge::Judge;
@@ -38,7 +40,9 @@ pub struct Bed {
     pub lease: Duration,
     pub namespaces: usize,
     pub policies: usize,
-    proxies: Vec<FaultProxy>,
+    proxies: Vec<Arc<FaultProxy>>,
+    /// Replicas that are stopped or cut off, and what brings each back.
+    healing: Vec<(usize, JoinHandle<()>)>,
     generation: usize,
     program: PathBuf,
     unfenced: bool,
@@ -69,7 +73,8 @@ impl Bed {
         let authority = control_plane.ca_pem().as_bytes().to_vec();
         let mut proxies = Vec::new();
         for _ in 0..options.replicas {
-            proxies.push(FaultProxy::start(control_plane.url(), proxy::Trust::Authorities(authority.clone())).await?);
+            let trust = proxy::Trust::Authorities(authority.clone());
+            proxies.push(Arc::new(FaultProxy::start(control_plane.url(), trust).await?));
         }
         let program = match &options.program {
             Some(program) => program.clone(),
@@ -84,6 +89,7 @@ impl Bed {
             namespaces: options.namespaces,
             policies: options.policies,
             proxies,
+            healing: Vec::new(),
             generation: 0,
             program,
             unfenced: options.unfenced,
@@ -107,15 +113,15 @@ impl Bed {
         let namespaces = Api::<Namespace>::all(self.client.clone());
         let create = |number: usize| {
             let name = Some(work::namespace(number));
-            let object =
-                Namespace { metadata: ObjectMeta { name, ..ObjectMeta::default() }, ..Namespace::default() };
+            let object = Namespace { metadata: ObjectMeta { name, ..ObjectMeta::default() }, ..Namespace::default() };
             let api = namespaces.clone();
             async move { api.create(&PostParams::default(), &object).await.map(drop) }
         };
         stream::iter(0..self.namespaces).map(create).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         let create = |number: usize| {
             let object = work::policy(number, self.namespaces, None);
-            let api = Api::<EgressPolicy>::namespaced(self.client.clone(), &work::namespace_of(number, self.namespaces));
+            let api =
+                Api::<EgressPolicy>::namespaced(self.client.clone(), &work::namespace_of(number, self.namespaces));
             async move { api.create(&PostParams::default(), &object).await.map(drop) }
         };
         stream::iter(0..self.policies).map(create).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
@@ -130,7 +136,8 @@ impl Bed {
 
     async fn start_in(&self, number: usize, pod: &str) -> Result<Replica> {
         let replica = self.control_plane.replica(pod).await?;
-        let kubeconfig = self.control_plane.kubeconfig_for(&self.proxies[number].url(), &replica.token, Trust::Anything);
+        let kubeconfig =
+            self.control_plane.kubeconfig_for(&self.proxies[number].url(), &replica.token, Trust::Anything);
         let file = self.control_plane.folder().join(format!("{pod}.kubeconfig"));
         std::fs::write(&file, kubeconfig)?;
         let mut flags = vec![
@@ -189,7 +196,7 @@ impl Bed {
     pub async fn suffer(&mut self, fault: &Fault, number: usize) -> Result<Measured> {
         let mut measured = Measured::default();
         let two_leases = self.lease * 2;
-        match *fault {
+        match fault.meets(|victim| self.healthy(victim)) {
             Fault::Kill(victim) => {
                 let (since, version) = (Instant::now(), self.judge.table_version());
                 let pod = self.replicas[victim].pod.clone();
@@ -213,14 +220,21 @@ impl Bed {
             }
             Fault::Pause(victim) => {
                 self.replicas[victim].signal("STOP")?;
-                tokio::time::sleep(two_leases).await;
-                self.replicas[victim].signal("CONT")?;
+                let process = self.replicas[victim].id().to_string();
+                let heal = tokio::spawn(async move {
+                    tokio::time::sleep(two_leases).await;
+                    drop(std::process::Command::new("kill").args(["-CONT", &process]).status());
+                });
+                self.healing.push((victim, heal));
             }
             Fault::CutRenewals(victim) => {
-                let proxy = &self.proxies[victim];
+                let proxy = Arc::clone(&self.proxies[victim]);
                 let cut = ["leases", "egressshardtables"].map(|resource| proxy.inject(Rule::hang().resource(resource)));
-                tokio::time::sleep(two_leases).await;
-                cut.into_iter().for_each(|rule| proxy.remove(rule));
+                let heal = tokio::spawn(async move {
+                    tokio::time::sleep(two_leases).await;
+                    cut.into_iter().for_each(|rule| proxy.remove(rule));
+                });
+                self.healing.push((victim, heal));
             }
             Fault::DeleteLease(victim) => {
                 let leases = self.leases_of(victim).await?;
@@ -249,6 +263,21 @@ impl Bed {
         Ok(measured)
     }
 
+    /// The next replica from this one on that nothing is the matter with.
+    fn healthy(&mut self, victim: usize) -> usize {
+        self.healing.retain(|(_, heal)| !heal.is_finished());
+        let count = self.replicas.len();
+        let is_well = |number: &usize| self.healing.iter().all(|(ill, _)| ill != number);
+        (victim..victim + count).map(|number| number % count).find(is_well).unwrap_or(victim)
+    }
+
+    /// Waits until every replica is back.
+    pub async fn healed(&mut self) {
+        for (_, heal) in self.healing.drain(..) {
+            drop(heal.await);
+        }
+    }
+
     fn all_run(&self) -> Result<()> {
         for replica in &self.replicas {
             if let Some(status) = replica.ended()? {
@@ -263,7 +292,8 @@ impl Bed {
         eventually(within, async || {
             let tables = self.judge.tables_since(since);
             let gone = |table: &Table| {
-                !table.members.contains_key(pod) && table.shards.iter().all(|entry| entry.holder.as_deref() != Some(pod))
+                !table.members.contains_key(pod)
+                    && table.shards.iter().all(|entry| entry.holder.as_deref() != Some(pod))
             };
             let found = tables.into_iter().find(|(_, (_, table))| table.as_ref().is_some_and(|table| gone(table)));
             found.map(|(version, (at, _))| (version, at)).with_context(|| format!("{pod} is still in the table"))
@@ -278,18 +308,22 @@ impl Bed {
         let before = tables.iter().rfind(|(at, _)| *at < version).and_then(|(_, (_, table))| table.clone());
         let (Some(now), Some(before)) = (now, before) else { bail!("the table was deleted meanwhile") };
         let mut gained: BTreeMap<&str, u64> = BTreeMap::new();
-        for (new, old) in now.shards.iter().zip(&before.shards).filter(|(new, old)| new != old) {
+        for (new, _) in now.shards.iter().zip(&before.shards).filter(|(new, old)| new != old) {
             if let Entry { holder: Some(pod), epoch } = new {
                 let newest = gained.entry(pod).or_default();
                 *newest = (*newest).max(*epoch);
             }
-            let _ = old;
         }
         gained.remove(without);
         let mut last = Instant::now();
         let mut first = true;
         for (pod, epoch) in gained {
-            let Some(replica) = self.replicas.iter().find(|replica| replica.pod == pod) else { continue };
+            let Some(number) = self.replicas.iter().position(|replica| replica.pod == pod) else { continue };
+            if self.healing.iter().any(|(ill, heal)| *ill == number && !heal.is_finished()) {
+                // It was stopped after it had been given them: nobody can say when it would have acted.
+                continue;
+            }
+            let replica = &self.replicas[number];
             let at = eventually(self.lease * 8, async || {
                 let lines = replica.said("shards act");
                 let acts = |line: &&(Instant, serde_json::Value)| {

@@ -50,6 +50,21 @@ impl Fault {
         }
     }
 
+    /// The same fault of another replica, where that is one of a replica.
+    pub fn meets(self, mut replica: impl FnMut(usize) -> usize) -> Self {
+        match self {
+            Self::Kill(victim) => Self::Kill(replica(victim)),
+            Self::Restart(victim) => Self::Restart(replica(victim)),
+            Self::Terminate(victim) => Self::Terminate(replica(victim)),
+            Self::Pause(victim) => Self::Pause(replica(victim)),
+            Self::CutRenewals(victim) => Self::CutRenewals(replica(victim)),
+            Self::DeleteLease(victim) => Self::DeleteLease(replica(victim)),
+            Self::ForgeLease(victim) => Self::ForgeLease(replica(victim)),
+            Self::EditTable(victim) => Self::EditTable(replica(victim)),
+            Self::DeleteTable | Self::OutageHalf | Self::OutageTwo => self,
+        }
+    }
+
     /// The faults of a run: every kind once, then at random.
     pub fn plan(options: &Options) -> Vec<Self> {
         let mut random = StdRng::seed_from_u64(options.seed);

@@ -106,7 +106,9 @@ impl Judge {
         let seen = lock(&self.seen);
         let judged = seen.revisions.iter().filter_map(|revision| {
             let Revision { version, namespace, name, stamp } = revision;
-            let table = seen.tables.range(..=version).next_back().and_then(|(_, (_, table))| table.clone());
+            // While there is no table nobody else holds anything: what was admitted a moment before it went is judged by
+            // the last one.
+            let table = seen.tables.range(..=version).rev().find_map(|(_, (_, table))| table.clone());
             let Some(table) = table else { return Some(format!("{namespace}/{name}@{version}: there was no table")) };
             let Some(stamp) = stamp else { return Some(format!("{namespace}/{name}@{version}: no stamp")) };
             let entry = &table.shards[usize::from(stamp.shard.0)];

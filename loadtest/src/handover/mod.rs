@@ -60,10 +60,11 @@ pub async fn run(options: Options) -> Result<Report> {
     let work = work::Work::start(&bed);
     let faults = Fault::plan(&options);
     for (number, fault) in faults.iter().enumerate() {
-        eprintln!("handover {:>4}/{}: {fault:?}", number + 1, options.handovers);
+        eprintln!("handover {:>4}/{}: {}", number + 1, options.handovers, fault.kind());
         let measured = bed.suffer(fault, number).await?;
         report.suffered(fault, &measured);
     }
+    bed.healed().await;
     bed.whole(bed.lease * 8).await?;
     let changed = work.stop().await;
     report.settled(&mut bed, changed).await?;

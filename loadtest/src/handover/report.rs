@@ -89,7 +89,7 @@ impl Report {
     /// Waits until everything is right, then judges.
     pub(super) async fn settled(&mut self, bed: &mut Bed, changed: Changed) -> Result<()> {
         if let Err(error) = eventually(PATIENCE, async || right(bed, &changed).await.map(drop)).await {
-            self.wrong = vec![error.to_string()];
+            self.wrong = vec![format!("{error:#}")];
         }
         self.judged = bed.judge.judged();
         self.stale = bed.judge.stale();
@@ -124,7 +124,10 @@ impl Report {
     /// When it did not.
     pub fn check(&self) -> Result<()> {
         if !self.fenced {
-            ensure!(!self.stale.is_empty(), "the control run shows no stale write: the judge or the faults are too weak");
+            ensure!(
+                !self.stale.is_empty(),
+                "the control run shows no stale write: the judge or the faults are too weak"
+            );
             return Ok(());
         }
         let first = self.stale.first();

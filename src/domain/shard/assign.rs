@@ -61,8 +61,7 @@ pub fn excess(table: &Table, pod: &str, members: &[Pod], weights: &Weights) -> V
     let shares = shares(table, members, weights);
     let Some(share) = shares.get(pod) else { return Vec::new() };
     let mean = mean(table, members, weights);
-    let mut held: Vec<(ShardId, f64)> =
-        table.held_by(pod).map(|(shard, _)| (shard, weight(weights, shard))).collect();
+    let mut held: Vec<(ShardId, f64)> = table.held_by(pod).map(|(shard, _)| (shard, weight(weights, shard))).collect();
     let mut load = share.weight;
     let mut chosen = Vec::new();
     for left in (1..=share.count.saturating_sub(share.quota)).rev() {
@@ -125,8 +124,11 @@ mod tests {
         for count in 2..=replicas {
             let members = pods(count);
             let mut moved = 0;
-            for pod in &members {
+            // One after the other, each by what the table says then, until nobody has too many.
+            while let Some((pod, excess)) = members.iter().find_map(|pod| {
                 let excess = excess(&table, pod, &members, weights);
+                (!excess.is_empty()).then_some((pod, excess))
+            }) {
                 let given = assign(&table, &excess, &members, weights);
                 assert!(given.iter().all(|(_, to)| to != pod), "nobody gives to itself");
                 moved += give(&mut table, given);

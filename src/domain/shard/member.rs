@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 
 use super::ShardId;
 use super::fence::{Fence, Moment};
-use super::stamp::Stamp;
 use super::observe::Observations;
+use super::stamp::Stamp;
 use super::table::{Incarnation, Pod, Snapshot};
 use super::timing::Timing;
 use crate::time::Instant;

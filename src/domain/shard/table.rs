@@ -71,13 +71,17 @@ pub struct Snapshot {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
     /// It maps namespaces to shards in a way that this program does not know.
-    #[error("the table has hash version {found}, this program knows {HASH_VERSION}: run a newer program, or scale to 0, delete the table and start again")]
+    #[error(
+        "the table has hash version {found}, this program knows {HASH_VERSION}: run a newer program, or scale to 0, delete the table and start again"
+    )]
     Hash {
         /// What it says.
         found: u32,
     },
     /// Another installation works with it.
-    #[error("the table belongs to installation {found:?}, not to {expected:?}: two installations cannot share a cluster; remove the other one, or delete its table when it is gone")]
+    #[error(
+        "the table belongs to installation {found:?}, not to {expected:?}: two installations cannot share a cluster; remove the other one, or delete its table when it is gone"
+    )]
     Installation {
         /// Whose it is.
         found: String,
@@ -105,17 +109,15 @@ impl Table {
             return Err(Unusable::Hash { found: spec.hash_version });
         }
         if spec.installation != installation {
-            return Err(Unusable::Installation {
-                found: spec.installation.clone(),
-                expected: installation.to_owned(),
-            });
+            return Err(Unusable::Installation { found: spec.installation.clone(), expected: installation.to_owned() });
         }
         let count = u16::try_from(spec.shard_count).ok().filter(|count| *count > 0);
         let count = count.ok_or_else(|| Unusable::Shape(format!("{} shards", spec.shard_count)))?;
         if spec.lease_duration_seconds == 0 {
             return Err(Unusable::Shape("a lease of 0 seconds".to_owned()));
         }
-        let members = spec.members.iter().filter_map(|(pod, member)| Some((pod.as_str().into(), parse_member(member)?)));
+        let members =
+            spec.members.iter().filter_map(|(pod, member)| Some((pod.as_str().into(), parse_member(member)?)));
         let entry = |number: u16| spec.shards.get(&number.to_string()).map(parse_entry).unwrap_or_default();
         Ok(Self {
             lease: Duration::from_secs(spec.lease_duration_seconds.into()),

@@ -101,8 +101,7 @@ impl Member {
         let unchanged = |shard: ShardId, epoch: u64| self.held.get(&shard).is_some_and(|held| held.epoch == epoch);
         let before = snapshot.table.held_by(&self.me.pod).filter(|(shard, entry)| unchanged(*shard, entry.epoch));
         let after = |shard: ShardId| change.table().shards.get(usize::from(shard.0)).map(|entry| entry.epoch);
-        self.resumes =
-            before.filter_map(|(shard, entry)| Some((shard, (entry.epoch, after(shard)?)))).collect();
+        self.resumes = before.filter_map(|(shard, entry)| Some((shard, (entry.epoch, after(shard)?)))).collect();
         self.swap(Duty::Join, snapshot, change, effects);
     }
 
@@ -302,7 +301,13 @@ impl Member {
         let ages = self.seen.values().map(|seen| seen.since + self.timing.lease);
         let free = self.free_since.map(|since| since + self.wait_of_rank(snapshot));
         let predecessor = Some(self.started + self.timing.write_timeout());
-        let own = [free, predecessor, Some(self.next_duty), Some(self.next_probe), Some(self.table_since + self.timing.lease)];
+        let own = [
+            free,
+            predecessor,
+            Some(self.next_duty),
+            Some(self.next_probe),
+            Some(self.table_since + self.timing.lease),
+        ];
         suspects.chain(ages).chain(own.into_iter().flatten()).filter(|at| *at > now.boot).min()
     }
 }

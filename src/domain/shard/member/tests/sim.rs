@@ -70,12 +70,29 @@ pub struct Node {
 
 enum Event {
     /// Something for a process; dropped when it has ended.
-    Deliver { node: usize, start: u32, input: Input },
+    Deliver {
+        node: usize,
+        start: u32,
+        input: Input,
+    },
     /// A request reaches the API server.
-    Arrive { node: usize, start: u32, request: Request },
-    Wake { node: usize, start: u32 },
-    Write { node: usize, start: u32 },
-    Commit { pod: Arc<str>, stamp: Stamp },
+    Arrive {
+        node: usize,
+        start: u32,
+        request: Request,
+    },
+    Wake {
+        node: usize,
+        start: u32,
+    },
+    Write {
+        node: usize,
+        start: u32,
+    },
+    Commit {
+        pod: Arc<str>,
+        stamp: Stamp,
+    },
 }
 
 enum Request {
@@ -234,7 +251,8 @@ impl Sim {
 
     /// Every shard, with the live members that may write to it now.
     pub fn writers(&self) -> BTreeMap<ShardId, BTreeSet<Arc<str>>> {
-        let mut writers: BTreeMap<_, BTreeSet<_>> = (0..SHARDS).map(|shard| (ShardId(shard), BTreeSet::new())).collect();
+        let mut writers: BTreeMap<_, BTreeSet<_>> =
+            (0..SHARDS).map(|shard| (ShardId(shard), BTreeSet::new())).collect();
         for (number, node) in self.nodes.iter().enumerate() {
             let moment = self.moment(number);
             if node.member.is_some() && node.view.fence.is_some_and(|fence| fence.is_ahead_of(moment)) {
@@ -324,10 +342,7 @@ impl Sim {
         let request = match effect {
             Effect::Renew { incarnation } => {
                 let lease: Arc<str> = incarnation.lease_name(&pod).into();
-                let renewal = Renewal {
-                    uid: lease.clone(),
-                    version: format!("{incarnation} {}", moment.wall).into(),
-                };
+                let renewal = Renewal { uid: lease.clone(), version: format!("{incarnation} {}", moment.wall).into() };
                 Request::Renew { sent: moment, life: incarnation.life, lease, renewal }
             }
             Effect::ReadTable => Request::Read,
