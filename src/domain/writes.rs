@@ -31,7 +31,7 @@ use budget::Budget;
 use lanes::{Lanes, Place};
 use limit::AdaptiveLimit;
 
-pub use failure::{FIRST_BACKOFF, MAX_BACKOFF, MAX_PAUSE, PROBE_INTERVAL, Transient, TransientKind};
+pub use failure::{FENCED_BACKOFF, FIRST_BACKOFF, MAX_BACKOFF, MAX_PAUSE, PROBE_INTERVAL, Transient, TransientKind};
 pub use lanes::{AGED_AFTER, AGED_SLOT};
 pub use limit::{MAX_LIMIT, START_LIMIT};
 

@@ -10,8 +10,8 @@ use crate::time::Instant;
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// Most time: a repaired API server has every write half a minute later.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(30);
-/// Most time after a refusal by the fence: an API server that has just started needs seconds to read the table.
-pub const MAX_FENCED_BACKOFF: Duration = Duration::from_secs(1);
+/// Time after a refusal by the fence, or by one that is not ready: an API server that has just started needs seconds.
+pub const FENCED_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest Retry-After that is believed: a proxy that says an hour must not stop what closes a hole.
 pub const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// While the API server cannot be reached, about one write in so long tries whether it is back.
@@ -34,7 +34,7 @@ pub enum TransientKind {
     Unauthorized,
     /// Somebody else changed the object between our read and our write.
     Conflict,
-    /// The API server's fence refuses the stamp, which it may take later.
+    /// The API server's fence refuses the stamp, or has not read its policies yet; it may take it later.
     Fenced,
 }
 
@@ -98,16 +98,18 @@ impl<P: Clone> WriteQueue<P> {
             self.stats.throttled += 1;
             self.paused_until = self.paused_until.max(now + asked);
         }
-        let waits = if kind == TransientKind::Unreachable {
+        let waits = if kind == TransientKind::Fenced {
+            // Not the object's fault, and over as soon as the fence has seen the table.
+            self.object_did_not_fail(key);
+            Waits::Until(now + FENCED_BACKOFF.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0))
+        } else if kind == TransientKind::Unreachable {
             // The server is away, not the object's fault: all wait together, and none the longer for it afterwards.
             self.object_did_not_fail(key);
             self.next_probe = Some(now + PROBE_INTERVAL.mul_f64(0.5 + jitter.clamp(0.0, 1.0)));
             Waits::InLane
         } else {
             let failures = self.objects.get(key).map_or(1, |object| object.failures);
-            // Until the fence has seen the table, which is a matter of seconds; or the gate says no to the next attempt.
-            let longest = if kind == TransientKind::Fenced { MAX_FENCED_BACKOFF } else { MAX_BACKOFF };
-            Waits::Until(now + backoff(failures, jitter).min(longest).max(asked))
+            Waits::Until(now + backoff(failures, jitter).max(asked))
         };
         match self.take_pending(key) {
             // The newer write carries what the failed one meant, so it inherits its importance and its place.

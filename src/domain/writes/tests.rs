@@ -374,3 +374,19 @@ fn a_withdrawn_event_counts_no_more_and_a_dropped_one_is_forgotten() {
     check(&mut queue, START, &vec![0; MAX_PENDING_EVENTS]);
     assert!(queue.is_idle());
 }
+
+#[test]
+fn a_refusal_by_the_fence_is_tried_again_within_a_second_however_often_the_write_has_failed() {
+    let mut queue = WriteQueue::new(None);
+    let key = ObjectKey::DefaultDeny("team".into());
+    let mut now = Instant(1_000_000);
+    queue.put(now, key.clone(), Lane::Spec, "create");
+    for round in 0..40 {
+        let outgoing = queue.pop(now).expect("it is due");
+        let kind = if round < 6 { TransientKind::ServerError } else { TransientKind::Fenced };
+        queue.finish(now, &key, outgoing.ticket, Err(kind.into()), 1.0);
+        let wake = queue.next_wake(now).expect("it waits");
+        assert!(round < 6 || wake.since(now) <= FENCED_BACKOFF, "{round}: {:?}", wake.since(now));
+        now = wake;
+    }
+}

@@ -60,7 +60,7 @@ pub(super) fn judge<T>(method: &Method<'_, T>, reply: Reply) -> Result<Vec<u8>, 
         403 | 422 if is_fence_refusal(&status.message) == Some(FenceRefusal::NewerEpoch) => Ended::Outstamped,
         403 | 422 if is_fence_refusal(&status.message).is_some() => for_now(TransientKind::Fenced),
         // Admission policies are not loaded yet: an API server that has just started, whatever the code says.
-        403 if status.message.contains(NOT_READY) => for_now(TransientKind::ServerError),
+        403 if status.message.contains(NOT_READY) => for_now(TransientKind::Fenced),
         401 => for_now(TransientKind::Unauthorized),
         408 | 504 => for_now(TransientKind::Timeout),
         429 => for_now(TransientKind::Throttled),
