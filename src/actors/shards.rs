@@ -230,13 +230,9 @@ impl ShardsState {
             self.perform(myself, effect, now);
         }
         self.metrics.state(&self.member);
-        if *self.role() == Role::Member {
+        if self.member.role() == Role::Member {
             self.ready = None;
         }
-    }
-
-    fn role(&self) -> Box<Role> {
-        Box::new(self.member.role())
     }
 
     fn perform(&mut self, myself: &ShardsRef, effect: Effect, now: Moment) {
@@ -395,7 +391,7 @@ impl ShardsState {
     /// Answers who waits for this replica to have joined, or to have left.
     fn answer(&mut self) {
         let waits_for_probe = self.member.holds_unprobed();
-        if *self.role() == Role::Member && !waits_for_probe || self.left {
+        if self.member.role() == Role::Member && !waits_for_probe || self.left {
             self.settled.drain(..).for_each(|reply| drop(reply.send(())));
         }
         if self.left {
