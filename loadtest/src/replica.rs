@@ -8,16 +8,26 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::load::requests::metric;
 
 /// A line of the log, and when it was read.
 pub type Line = (Instant, Value);
+
+/// Exit code of a replica whose parent has gone.
+const ORPHANED: i32 = 3;
+/// What a replica logs when its pages are served.
+const LISTENING: &str = "serving health, metrics and state";
 
 /// A running replica. Dropping it kills the process, also when a scenario fails.
 pub struct Replica {
     /// Its pod.
     pub pod: String,
     child: Mutex<Child>,
-    log: Arc<Mutex<Vec<Line>>>,
+    /// As they were read: thousands of lines that nobody asks for are not worth parsing.
+    log: Arc<Mutex<Vec<(Instant, String)>>>,
 }
 
 impl Replica {
@@ -29,18 +39,18 @@ impl Replica {
         let mut child = Command::new(program)
             .args(["replica", "run", "--log-format=json"])
             .args(flags)
-            .stdin(Stdio::null())
+            // It ends when this is closed, however this process ends.
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
         let stderr = child.stderr.take().context("a pipe")?;
-        let log: Arc<Mutex<Vec<Line>>> = Arc::default();
+        let log: Arc<Mutex<Vec<(Instant, String)>>> = Arc::default();
         let lines = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                lock(&lines).push((Instant::now(), value));
+                lock(&lines).push((Instant::now(), line));
             }
         });
         Ok(Self { pod: pod.to_owned(), child: Mutex::new(child), log })
@@ -67,8 +77,35 @@ impl Replica {
 
     /// Lines whose message is this.
     pub fn said(&self, message: &str) -> Vec<Line> {
-        let is_it = |line: &&Line| line.1["fields"]["message"] == message || line.1["message"] == message;
-        lock(&self.log).iter().filter(is_it).cloned().collect()
+        let parsed = |(at, line): &(Instant, String)| Some((*at, serde_json::from_str::<Value>(line).ok()?));
+        let log = lock(&self.log);
+        let found = log.iter().filter(|(_, line)| line.contains(message)).filter_map(parsed);
+        found.filter(|line| line.1["fields"]["message"] == message || line.1["message"] == message).collect()
+    }
+
+    /// One of its pages, such as `/metrics`.
+    ///
+    /// # Errors
+    /// When it is not served, or its status is not 200.
+    pub async fn page(&self, path: &str) -> Result<String> {
+        let said = self.said(LISTENING);
+        let address = said.last().and_then(|(_, line)| line["address"].as_str()).context("it does not listen yet")?;
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: controller\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        ensure!(head.split_whitespace().nth(1) == Some("200"), "{path}: {body}");
+        Ok(body.to_owned())
+    }
+
+    /// A metric, all its series added up.
+    ///
+    /// # Errors
+    /// When the page cannot be read.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        Ok(metric(&self.page("/metrics").await?, name))
     }
 
     /// Process id.
@@ -79,9 +116,18 @@ impl Replica {
     /// The last lines, for a failure's report.
     pub fn tail(&self, lines: usize) -> Vec<String> {
         let log = lock(&self.log);
-        let telling = log.iter().filter(|(_, line)| line["event"].is_null()).rev().take(lines);
-        telling.collect::<Vec<_>>().into_iter().rev().map(|(_, line)| line.to_string()).collect()
+        let telling = log.iter().filter(|(_, line)| !line.contains(r#""event":"#)).rev().take(lines);
+        telling.collect::<Vec<_>>().into_iter().rev().map(|(_, line)| line.clone()).collect()
     }
+}
+
+/// For a replica's process: ends it as soon as the process that started it has gone.
+pub fn end_with_parent() {
+    std::thread::spawn(|| {
+        // Nothing is ever written to it, so reading ends only when it is closed.
+        drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+        std::process::exit(ORPHANED);
+    });
 }
 
 impl Drop for Replica {

@@ -2,7 +2,8 @@
 //!
 //! One run, three windows of the same work: the first replica alone; a second one that is a member and holds nothing yet,
 //! which is what each replica costs apart from its share of the work (its process, the watches that it must read, its
-//! renewals); then all replicas, each with its share.
+//! renewals); then all replicas, each with its share. No host is named in two namespaces, so the lookups are as many in
+//! all windows.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,18 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
 use crate::handover::bed::Bed;
-use crate::handover::{Options as HandoverOptions, report, work};
+use crate::handover::work::{self, Pace};
+use crate::handover::{Options as HandoverOptions, report};
+use crate::load::window::used;
 use crate::replica::Replica;
 
 /// A newcomer holds nothing for a lease: long enough for a window.
 const LEASE_SECONDS: u32 = 60;
-/// `/proc/PID/stat` counts in these.
-const TICKS_PER_SECOND: f64 = 100.0;
+/// TTL of the answers in seconds: looking up must not be most of the work.
+const TTL: u32 = 20;
+/// Between two changes of a host and of a spec: much more work than it costs to be there.
+const CHANGE_EVERY: Duration = Duration::from_millis(50);
+const MIB: f64 = 1024.0 * 1024.0;
 
 /// Compare the CPU time and memory of several replicas with those of one
 #[derive(Clone, Debug, clap::Args)]
@@ -78,6 +84,7 @@ pub async fn run(options: Options) -> Result<Report> {
         only: None,
         unfenced: false,
         program: None,
+        pace: Pace { hosts: options.namespaces, ttl: TTL, every: CHANGE_EVERY },
     })
     .await?;
     // The bed starts all of them; here they come one after the other.
@@ -128,30 +135,12 @@ pub async fn run(options: Options) -> Result<Report> {
 /// These replicas together, over a window.
 async fn measure(bed: &Bed, which: std::ops::Range<usize>, window: Duration) -> Result<Cost> {
     let replicas = bed.replicas.get(which).context("the replicas")?;
-    let (asked, before) = (bed.dns.total(), cpu(replicas)?);
+    let ids: Vec<u32> = replicas.iter().map(Replica::id).collect();
+    let (asked, before) = (bed.dns.total(), used(&ids));
     let since = Instant::now();
     tokio::time::sleep(window).await;
-    let cpu_seconds = (cpu(replicas)? - before) * window.as_secs_f64() / since.elapsed().as_secs_f64();
+    let now = used(&ids);
+    let cpu_seconds = (now.cpu - before.cpu).as_secs_f64() * window.as_secs_f64() / since.elapsed().as_secs_f64();
     ensure!(cpu_seconds > 0.0, "no CPU time was counted");
-    let resident_mib = replicas.iter().map(resident_mib).sum::<Result<f64>>()?;
-    Ok(Cost { cpu_seconds, resident_mib, lookups: bed.dns.total() - asked })
-}
-
-/// User and system time of these processes, in seconds (proc(5), fields 14 and 15).
-fn cpu(replicas: &[Replica]) -> Result<f64> {
-    let of = |replica: &Replica| {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", replica.id()))?;
-        let fields = stat.rsplit_once(')').context("the end of the name")?.1;
-        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-        anyhow::Ok(ticks.sum::<Result<f64, _>>()? / TICKS_PER_SECOND)
-    };
-    replicas.iter().map(of).sum()
-}
-
-/// VmRSS of a process.
-fn resident_mib(replica: &Replica) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", replica.id()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib / 1024.0)
+    Ok(Cost { cpu_seconds, resident_mib: now.memory as f64 / MIB, lookups: bed.dns.total() - asked })
 }

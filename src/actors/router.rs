@@ -6,7 +6,7 @@ mod orphans;
 mod policies;
 mod shards;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,9 +146,9 @@ pub struct RouterState {
     options: RouterOptions,
     cluster: Arc<Cluster>,
     shared: Arc<Shared>,
-    policies: HashMap<PolicyKey, Entry>,
+    policies: BTreeMap<PolicyKey, Entry>,
     /// NetworkPolicies of ours that the watch shows, with the object until its policy's actor has started.
-    network_policies: HashMap<PolicyKey, Option<Box<NetworkPolicy>>>,
+    network_policies: BTreeMap<PolicyKey, Option<Box<NetworkPolicy>>>,
     /// Policies that exist but do not decode: what they own stays.
     undecodable: HashSet<PolicyKey>,
     /// Namespaces with a default deny, and its resourceVersion.
@@ -282,8 +282,8 @@ impl Actor for Router {
             options,
             cluster,
             shared,
-            policies: HashMap::new(),
-            network_policies: HashMap::new(),
+            policies: BTreeMap::new(),
+            network_policies: BTreeMap::new(),
             undecodable: HashSet::new(),
             denies: HashMap::new(),
             terminating: HashSet::new(),
@@ -366,6 +366,16 @@ impl Actor for Router {
         }
         Ok(())
     }
+}
+
+/// What belongs to a namespace: keys are ordered by it.
+fn of_namespace<'a, V>(
+    map: &'a BTreeMap<PolicyKey, V>,
+    namespace: &str,
+) -> impl Iterator<Item = (&'a PolicyKey, &'a V)> {
+    let namespace: Arc<str> = namespace.into();
+    let from = PolicyKey { namespace: Arc::clone(&namespace), name: Arc::from("") };
+    map.range(from..).take_while(move |(key, _)| key.namespace == namespace)
 }
 
 impl RouterState {

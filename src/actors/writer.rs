@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use self::flights::Flights;
 use crate::clock::Clock;
-use crate::k8s::apply::Applier;
+use crate::k8s::apply::{Applier, Prepared};
 use crate::telemetry::metrics::writer::{WriterMetrics, kind, lane_label, outcome_label};
 
 /// Address of the writer.
@@ -28,6 +28,9 @@ pub type WriterRef = ActorRef<WriterMsg>;
 
 /// Takes the final answer to a request; called from the writer, so it must not wait.
 pub type Sink = Arc<dyn Fn(WriteOutcome) + Send + Sync>;
+
+/// Between two lines of the log about missing rights.
+const RIGHTS_WARNING: Duration = Duration::from_secs(60);
 
 /// The actor; all it has is in its state.
 pub struct Writer;
@@ -112,12 +115,15 @@ pub struct WriterState {
     flights: Flights,
     /// Final answers so far.
     finished: u64,
+    /// When missing rights were last told.
+    warned: Option<tokio::time::Instant>,
 }
 
 /// A request and who wants the answer; shared with the task that executes it.
 #[derive(Clone)]
 struct Job {
-    request: Arc<WriteRequest>,
+    request: Arc<Prepared>,
+    kind: &'static str,
     stamp: Option<Stamp>,
     sink: Option<Sink>,
 }
@@ -181,6 +187,7 @@ impl Actor for Writer {
             drains: Vec::new(),
             flights: Flights::default(),
             finished: 0,
+            warned: None,
         })
     }
 
@@ -192,7 +199,8 @@ impl Actor for Writer {
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             WriterMsg::Submit { key, lane, request, stamp, sink } => {
-                let job = Job { request: Arc::new(request), stamp, sink };
+                let prepared = state.applier.prepare(&key, &request, stamp);
+                let job = Job { request: Arc::new(prepared), kind: kind(&request), stamp, sink };
                 state.queue.put(state.now(), key, lane, job);
             }
             WriterMsg::Withdraw(key) => state.queue.withdraw(&key),
@@ -247,14 +255,25 @@ impl WriterState {
         if let Err(Transient { kind, .. }) = answer {
             self.metrics.failed(kind, took);
             tracing::debug!(object = ?key, reason = kind.as_str(), "a write failed for the moment");
+            if kind == TransientKind::Unauthorized {
+                self.warn_of_rights(key);
+            }
         }
         let Some(job) = self.queue.finish(self.now(), key, ticket, answer, rand::random()) else { return };
         let Ok(outcome) = result else { return };
         self.finished += 1;
-        self.metrics.finished(&job.request, &outcome, took);
-        tracing::debug!(object = ?key, kind = kind(&job.request), outcome = outcome_label(&outcome), "write");
+        self.metrics.finished(job.kind, &outcome, took);
+        tracing::debug!(object = ?key, kind = job.kind, outcome = outcome_label(&outcome), "write");
         if let Some(sink) = job.sink {
             sink(outcome);
+        }
+    }
+
+    /// Missing rights concern every write, so one line now and then is enough.
+    fn warn_of_rights(&mut self, key: &ObjectKey) {
+        if self.warned.is_none_or(|at| at.elapsed() >= RIGHTS_WARNING) {
+            self.warned = Some(tokio::time::Instant::now());
+            tracing::warn!(object = ?key, "the API server does not grant a write; it is tried again. Has deploy/rbac.yaml been applied?");
         }
     }
 

@@ -16,11 +16,15 @@ use crate::actors::router::{RouterMsg, RouterRef};
 use crate::k8s::watch::{WatchEvent, Watched, watch};
 use crate::telemetry::metrics::watches::WatchMetrics;
 
+/// Objects of one page of a list: what is not ours is dropped page by page.
+const PAGE: u32 = 100;
+
 /// Starts every watch; dropping what is returned ends them.
 pub(super) fn start(client: &Client, router: &RouterRef, metrics: &WatchMetrics) -> Vec<AbortOnDropHandle<()>> {
-    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={FIELD_MANAGER}"));
-    let denies = watcher::Config::default().fields(&format!("metadata.name={DEFAULT_DENY}"));
-    let all = watcher::Config::default();
+    let paged = watcher::Config::default().page_size(PAGE);
+    let ours = paged.clone().labels(&format!("{MANAGED_BY_LABEL}={FIELD_MANAGER}"));
+    let denies = paged.clone().fields(&format!("metadata.name={DEFAULT_DENY}"));
+    let all = paged;
     let spawn = |task| AbortOnDropHandle::new(task);
     vec![
         spawn(tokio::spawn(one(

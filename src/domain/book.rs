@@ -4,9 +4,11 @@
 
 mod annotation;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
+
+use litemap::LiteMap;
 
 pub use annotation::{BookError, MAX_ANNOTATION_BYTES, pairs_that_fit, worst_case_bytes};
 
@@ -36,10 +38,14 @@ pub struct Learned {
     pub policy_cap: bool,
 }
 
-/// Per host: address and when an answer last held it, in minutes rounded up.
+/// Addresses of a host, and when an answer last held each.
+type Entries = LiteMap<IpAddr, UnixMinutes>;
+
+/// Per host: address and when an answer last held it, in minutes rounded up. Sorted vectors: most books are a few entries,
+/// for which the nodes of a tree would be mostly empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressBook {
-    hosts: BTreeMap<Fqdn, BTreeMap<IpAddr, UnixMinutes>>,
+    hosts: LiteMap<Fqdn, Entries>,
 }
 
 impl AddressBook {
@@ -50,12 +56,12 @@ impl AddressBook {
 
     /// How many addresses a host has.
     pub fn count(&self, host: &Fqdn) -> usize {
-        self.hosts.get(host).map_or(0, BTreeMap::len)
+        self.hosts.get(host).map_or(0, Entries::len)
     }
 
     /// How many (host, address) pairs there are.
     pub fn len(&self) -> usize {
-        self.hosts.values().map(BTreeMap::len).sum()
+        self.hosts.values().map(Entries::len).sum()
     }
 
     /// Whether nothing is allowed.
@@ -81,10 +87,10 @@ impl AddressBook {
     /// Keeps only the pairs that `keep` accepts; says how many went.
     pub fn retain(&mut self, mut keep: impl FnMut(&Fqdn, IpAddr) -> bool) -> usize {
         let before = self.len();
-        self.hosts.retain(|host, entries| {
+        for (host, entries) in self.hosts.iter_mut() {
             entries.retain(|address, _| keep(host, *address));
-            !entries.is_empty()
-        });
+        }
+        self.hosts.retain(|_, entries| !entries.is_empty());
         before - self.len()
     }
 

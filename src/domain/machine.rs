@@ -268,7 +268,7 @@ impl Machine {
                 self.refresh_hosts(now, &mut effects);
             }
             Input::Cluster(cluster) => self.cluster(cluster, now, &mut effects),
-            Input::Resumed { status_lost } => self.resumed(status_lost),
+            Input::Resumed { status_lost } => self.resumed(status_lost, &mut effects),
             Input::Tick => {}
         }
         self.settle(now, &mut effects);

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use egress_domain::api::{EgressPolicy, EgressPolicyStatus, FIELD_MANAGER};
+use egress_domain::api::{EgressPolicy, FIELD_MANAGER};
 use egress_domain::object::{DEFAULT_DENY, ObjectKey};
 use egress_domain::shard::stamp::Stamp;
-use egress_domain::write::{PolicyEvent, WriteOutcome, WriteRequest};
+use egress_domain::write::{WriteOutcome, WriteRequest};
 use egress_domain::writes::{Transient, TransientKind};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -27,7 +27,6 @@ use kube::core::{PartialObjectMeta, Request};
 use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::gate::Gate;
 use reply::{Method, Reply};
@@ -45,6 +44,34 @@ pub struct Applier {
     gate: Gate,
     timeout: RequestTimeout,
     events: body::Reporter,
+}
+
+/// A request as it is sent: bodies are JSON, so that thousands may wait.
+#[derive(Clone, Debug)]
+pub enum Prepared {
+    /// Create a NetworkPolicy.
+    Create(Arc<[u8]>),
+    /// Apply a NetworkPolicy that exists.
+    Apply(Arc<[u8]>),
+    /// Merge into a NetworkPolicy.
+    Merge(Arc<[u8]>),
+    /// Read a NetworkPolicy.
+    Read,
+    /// Delete exactly this version of a NetworkPolicy.
+    Delete {
+        /// Its uid.
+        uid: String,
+        /// Its resourceVersion.
+        resource_version: String,
+    },
+    /// Patch the status of an EgressPolicy.
+    Status(Arc<[u8]>),
+    /// Take the Python operator's marks away.
+    RemoveKopf,
+    /// Create an Event.
+    Event(Arc<[u8]>),
+    /// A request that must not be sent, and why.
+    Misuse(String),
 }
 
 /// Why a request has not brought what was wanted.
@@ -96,20 +123,49 @@ impl Applier {
         Self { client, gate, timeout, events: body::Reporter::new(instance) }
     }
 
-    /// Executes a request.
+    /// The bodies of a request, with the stamp that it was decided under.
+    pub fn prepare(&self, key: &ObjectKey, request: &WriteRequest, stamp: Option<Stamp>) -> Prepared {
+        let text = stamp.map(|stamp| stamp.to_string());
+        match (key, request) {
+            (ObjectKey::NetworkPolicy(_) | ObjectKey::DefaultDeny(_), request) => match request {
+                WriteRequest::Create(object) => Prepared::Create(json(&body::create(object, text))),
+                // Without a uid an apply would create the object where it is absent.
+                WriteRequest::Apply(object) if object.metadata.uid.is_none() => {
+                    Prepared::Misuse("an apply needs metadata.uid".to_owned())
+                }
+                WriteRequest::Apply(object) => Prepared::Apply(json(&body::apply(object, text))),
+                WriteRequest::RepairOwners(object) => Prepared::Merge(json(&body::owners(object, text))),
+                WriteRequest::Read => Prepared::Read,
+                WriteRequest::Delete { uid, resource_version } => {
+                    Prepared::Delete { uid: uid.clone(), resource_version: resource_version.clone() }
+                }
+                request => Prepared::Misuse(format!("{request:?} is no request for a NetworkPolicy")),
+            },
+            (ObjectKey::Status(_), WriteRequest::Status { uid, status }) => {
+                Prepared::Status(json(&body::status(uid, status, text)))
+            }
+            (ObjectKey::Metadata(_), WriteRequest::RemoveKopf) => Prepared::RemoveKopf,
+            (ObjectKey::Event(policy, number), WriteRequest::Event(event)) => {
+                Prepared::Event(json(&self.events.event(policy, *number, event)))
+            }
+            (key, request) => Prepared::Misuse(format!("{request:?} is no request for {key:?}")),
+        }
+    }
+
+    /// Executes what was prepared, under the same stamp.
     ///
     /// # Errors
     /// A failure for the moment: the same request may be sent again, also when it may have been committed.
     pub async fn execute(
         &self,
         key: &ObjectKey,
-        request: &WriteRequest,
+        prepared: &Prepared,
         stamp: Option<Stamp>,
     ) -> Result<WriteOutcome, Transient> {
-        let mut ended = self.perform(key, request, stamp).await;
+        let mut ended = self.perform(key, prepared, stamp).await;
         if let Err(Ended::Outstamped) = ended {
             ended = match self.restamp(key, stamp).await {
-                Ok(()) => self.perform(key, request, stamp).await,
+                Ok(()) => self.perform(key, prepared, stamp).await,
                 Err(failed) => Err(failed),
             };
         }
@@ -120,55 +176,36 @@ impl Applier {
         }
     }
 
-    async fn perform(
-        &self,
-        key: &ObjectKey,
-        request: &WriteRequest,
-        stamp: Option<Stamp>,
-    ) -> Result<WriteOutcome, Ended> {
-        match (key, request) {
-            (ObjectKey::NetworkPolicy(_) | ObjectKey::DefaultDeny(_), request) => {
-                self.network_policy(key, request, stamp).await
-            }
-            (ObjectKey::Status(_), WriteRequest::Status { uid, status }) => self.status(key, uid, status, stamp).await,
-            (ObjectKey::Metadata(_), WriteRequest::RemoveKopf) => self.remove_kopf(key).await,
-            (ObjectKey::Event(_, number), WriteRequest::Event(event)) => self.event(key, *number, event).await,
-            (key, request) => Err(misuse(&format!("{request:?} is no request for {key:?}"))),
-        }
-    }
-
-    async fn network_policy(
-        &self,
-        key: &ObjectKey,
-        request: &WriteRequest,
-        stamp: Option<Stamp>,
-    ) -> Result<WriteOutcome, Ended> {
-        match request {
-            WriteRequest::Create(object) => {
-                let object = body::create(object, self.permit(key, stamp)?);
-                let written = self.send::<NetworkPolicy>(key, Method::Create(&object)).await?;
-                decode(&written)
-            }
-            // Without a uid an apply would create the object where it is absent.
-            WriteRequest::Apply(object) if object.metadata.uid.is_none() => Err(misuse("an apply needs metadata.uid")),
-            WriteRequest::Apply(object) => {
-                let object = body::apply(object, self.permit(key, stamp)?);
-                let written = self.send::<NetworkPolicy>(key, Method::Apply(&object)).await?;
-                decode(&written)
-            }
-            WriteRequest::RepairOwners(object) => {
-                let patch = body::owners(object, self.permit(key, stamp)?);
-                let written = self.send::<NetworkPolicy>(key, Method::Merge(&patch)).await?;
-                decode(&written)
-            }
-            WriteRequest::Read => match self.send::<NetworkPolicy>(key, Method::<()>::Read).await {
+    async fn perform(&self, key: &ObjectKey, prepared: &Prepared, stamp: Option<Stamp>) -> Result<WriteOutcome, Ended> {
+        match prepared {
+            Prepared::Create(body) => self.change(key, Method::Create(body.clone()), stamp).await,
+            Prepared::Apply(body) => self.change(key, Method::Apply(body.clone()), stamp).await,
+            Prepared::Merge(body) => self.change(key, Method::Merge(body.clone()), stamp).await,
+            Prepared::Read => match self.send::<NetworkPolicy>(key, Method::Read).await {
                 Ok(found) => Ok(WriteOutcome::Read(Some(Box::new(parse(&found)?)))),
                 Err(Ended::Final(WriteOutcome::Stale)) => Ok(WriteOutcome::Read(None)),
                 Err(ended) => Err(ended),
             },
-            WriteRequest::Delete { uid, resource_version } => self.delete(key, uid, resource_version, stamp).await,
-            request => Err(misuse(&format!("{request:?} is no request for a NetworkPolicy"))),
+            Prepared::Delete { uid, resource_version } => self.delete(key, uid, resource_version, stamp).await,
+            Prepared::Status(patch) => {
+                self.permit(key, stamp)?;
+                self.send::<EgressPolicy>(key, Method::StatusJson(patch.clone())).await?;
+                Ok(WriteOutcome::Written(None))
+            }
+            Prepared::RemoveKopf => self.remove_kopf(key).await,
+            Prepared::Event(event) => match self.send::<Event>(key, Method::Create(event.clone())).await {
+                // Its name is ours alone: an earlier attempt was committed.
+                Ok(_) | Err(Ended::Final(WriteOutcome::AlreadyExists)) => Ok(WriteOutcome::Written(None)),
+                Err(ended) => Err(ended),
+            },
+            Prepared::Misuse(message) => Err(misuse(message)),
         }
+    }
+
+    /// Changes a NetworkPolicy; gives what is stored afterwards.
+    async fn change(&self, key: &ObjectKey, method: Method, stamp: Option<Stamp>) -> Result<WriteOutcome, Ended> {
+        self.permit(key, stamp)?;
+        decode(&self.send::<NetworkPolicy>(key, method).await?)
     }
 
     /// A delete carries no object, so the stamp goes into the stored one first.
@@ -182,49 +219,38 @@ impl Applier {
         let mut resource_version = resource_version.to_owned();
         if let Some(text) = self.permit(key, stamp)? {
             let patch = body::stamp(uid, &resource_version, &text);
-            let stamped: NetworkPolicy = parse(&self.send::<NetworkPolicy>(key, Method::Merge(&patch)).await?)?;
+            let stamped = self.send::<NetworkPolicy>(key, Method::Merge(json(&patch))).await?;
+            let stamped: NetworkPolicy = parse(&stamped)?;
             resource_version = stamped.metadata.resource_version.unwrap_or(resource_version);
             self.permit(key, stamp)?;
         }
         let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: Some(resource_version) };
-        self.send::<NetworkPolicy>(key, Method::<()>::Delete(preconditions)).await?;
+        self.send::<NetworkPolicy>(key, Method::Delete(preconditions)).await?;
         Ok(WriteOutcome::Written(None))
     }
 
     /// Somebody wrote a stamp into the object that is newer than ours, or an earlier table's did. The object is read as
     /// it is, the gate confirms that the shard is ours, and the stamp alone is replaced: the fence lets that pass.
     async fn restamp(&self, key: &ObjectKey, stamp: Option<Stamp>) -> Result<(), Ended> {
-        let stored: NetworkPolicy = parse(&self.send::<NetworkPolicy>(key, Method::<()>::Read).await?)?;
+        let stored: NetworkPolicy = parse(&self.send::<NetworkPolicy>(key, Method::Read).await?)?;
         let (Some(uid), Some(version)) = (&stored.metadata.uid, &stored.metadata.resource_version) else {
             return Err(TransientKind::Interrupted.into());
         };
         let Some(text) = self.permit(key, stamp)? else { return Err(TransientKind::Fenced.into()) };
         let patch = body::stamp(uid, version, &text);
-        self.send::<NetworkPolicy>(key, Method::Merge(&patch)).await?;
+        self.send::<NetworkPolicy>(key, Method::Merge(json(&patch))).await?;
         Ok(())
-    }
-
-    async fn status(
-        &self,
-        key: &ObjectKey,
-        uid: &str,
-        status: &EgressPolicyStatus,
-        stamp: Option<Stamp>,
-    ) -> Result<WriteOutcome, Ended> {
-        let patch = body::status(uid, status, self.permit(key, stamp)?);
-        self.send::<EgressPolicy>(key, Method::<()>::StatusJson(patch)).await?;
-        Ok(WriteOutcome::Written(None))
     }
 
     async fn remove_kopf(&self, key: &ObjectKey) -> Result<WriteOutcome, Ended> {
         for _ in 0..KOPF_ATTEMPTS {
-            let found = match self.send::<EgressPolicy>(key, Method::<()>::ReadMetadata).await {
+            let found = match self.send::<EgressPolicy>(key, Method::ReadMetadata).await {
                 Ok(found) => parse::<PartialObjectMeta<EgressPolicy>>(&found)?,
                 Err(Ended::Final(WriteOutcome::Stale)) => return Ok(WriteOutcome::Written(None)),
                 Err(ended) => return Err(ended),
             };
             let Some(patch) = kopf::removal(&found.metadata) else { return Ok(WriteOutcome::Written(None)) };
-            match self.send::<EgressPolicy>(key, Method::Merge(&patch)).await {
+            match self.send::<EgressPolicy>(key, Method::Merge(json(&patch))).await {
                 Ok(_) => return Ok(WriteOutcome::Written(None)),
                 // Somebody changed it, or it has gone: look again.
                 Err(Ended::Final(WriteOutcome::Stale)) => {}
@@ -232,16 +258,6 @@ impl Applier {
             }
         }
         Err(TransientKind::Conflict.into())
-    }
-
-    async fn event(&self, key: &ObjectKey, number: u64, event: &PolicyEvent) -> Result<WriteOutcome, Ended> {
-        let ObjectKey::Event(policy, _) = key else { return Err(misuse("an Event is about a policy")) };
-        let event = self.events.event(policy, number, event);
-        match self.send::<Event>(key, Method::Create(&event)).await {
-            // Its name is ours alone: an earlier attempt was committed.
-            Ok(_) | Err(Ended::Final(WriteOutcome::AlreadyExists)) => Ok(WriteOutcome::Written(None)),
-            Err(ended) => Err(ended),
-        }
     }
 
     /// Leave to send the next request; gives the text of the stamp that it must carry.
@@ -253,25 +269,24 @@ impl Applier {
     }
 
     /// Sends one request about an object of kind `K`; gives the body of a success.
-    async fn send<K: Resource<DynamicType = ()>>(
-        &self,
-        key: &ObjectKey,
-        method: Method<'_, impl Serialize>,
-    ) -> Result<Vec<u8>, Ended> {
+    async fn send<K: Resource<DynamicType = ()>>(&self, key: &ObjectKey, method: Method) -> Result<Vec<u8>, Ended> {
         let resource = Request::new(K::url_path(&(), Some(key.namespace())));
         let name = stored_name(key);
         let manager = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        // kube builds the head of a patch; its body is there already.
+        let with = |built: Result<http::Request<Vec<u8>>, _>, body: &Arc<[u8]>| {
+            built.map(|request| request.map(|_| body.to_vec()))
+        };
         let built = match &method {
-            Method::Create(object) => {
+            Method::Create(body) => {
                 let manager = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-                let object = serde_json::to_vec(object).map_err(|error| misuse(&error.to_string()))?;
-                resource.create(&manager, object)
+                resource.create(&manager, body.to_vec())
             }
-            Method::Apply(object) => resource.patch(&name, &manager.force(), &Patch::Apply(object)),
-            Method::Merge(patch) => resource.patch(&name, &manager, &Patch::Merge(patch)),
-            Method::StatusJson(patch) => {
-                let patch = serde_json::from_value(patch.clone()).map_err(|error| misuse(&error.to_string()))?;
-                resource.patch_subresource("status", &name, &manager, &Patch::Json::<()>(patch))
+            Method::Apply(body) => with(resource.patch(&name, &manager.force(), &Patch::Apply(())), body),
+            Method::Merge(body) => with(resource.patch(&name, &manager, &Patch::Merge(())), body),
+            Method::StatusJson(body) => {
+                let empty = Patch::Json::<()>(serde_json::from_str("[]").map_err(|error| misuse(&error.to_string()))?);
+                with(resource.patch_subresource("status", &name, &manager, &empty), body)
             }
             Method::Read => resource.get(&name, &GetParams::default()),
             Method::ReadMetadata => resource.get_metadata(&name, &GetParams::default()),
@@ -336,5 +351,7 @@ fn misuse(message: &str) -> Ended {
     Ended::Final(WriteOutcome::Rejected(message.to_owned()))
 }
 
-/// A patch, as JSON.
-type JsonPatch = Value;
+/// JSON of one of our bodies, whose keys are all strings.
+fn json(body: &impl Serialize) -> Arc<[u8]> {
+    serde_json::to_vec(body).unwrap_or_default().into()
+}

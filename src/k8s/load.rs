@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 const MAX_SINGLE_NAMESPACES: usize = 300;
 /// Reads of single namespaces under way at a time.
 const CONCURRENCY: usize = 16;
-/// Objects of one page: the API server holds a page in memory.
-const PAGE: u32 = 500;
+/// Objects of one page: both sides hold a page in memory, and most of it may be nothing of ours.
+const PAGE: u32 = 100;
 
 /// Reads namespaces. Cheap to clone.
 #[derive(Clone)]
@@ -68,8 +68,8 @@ impl Loader {
         let read = |namespace: Arc<str>| async move {
             let mut loaded = Loaded::new(std::slice::from_ref(&namespace));
             let (policies, network_policies) = tokio::try_join!(
-                pages(Api::<DeserializeGuard<EgressPolicy>>::namespaced(self.0.clone(), &namespace)),
-                pages(Api::<NetworkPolicy>::namespaced(self.0.clone(), &namespace))
+                pages(Api::<DeserializeGuard<EgressPolicy>>::namespaced(self.0.clone(), &namespace), |_| true),
+                pages(Api::<NetworkPolicy>::namespaced(self.0.clone(), &namespace), |_| true)
             )?;
             loaded.take(policies, network_policies);
             Ok::<_, kube::Error>(loaded.namespaces)
@@ -80,8 +80,11 @@ impl Loader {
 
     async fn load_all(&self, namespaces: Vec<Arc<str>>) -> kube::Result<Loaded> {
         let mut loaded = Loaded::new(&namespaces);
-        let policies = pages(Api::<DeserializeGuard<EgressPolicy>>::all(self.0.clone())).await?;
-        let network_policies = pages(Api::<NetworkPolicy>::all(self.0.clone())).await?;
+        let wanted = |namespace: Option<String>| namespace.is_some_and(|name| loaded.namespaces.contains_key(&*name));
+        let policies = Api::<DeserializeGuard<EgressPolicy>>::all(self.0.clone());
+        let policies = pages(policies, |policy| wanted(policy.namespace())).await?;
+        let network_policies =
+            pages(Api::<NetworkPolicy>::all(self.0.clone()), |policy| wanted(policy.namespace())).await?;
         loaded.take(policies, network_policies);
         Ok(loaded)
     }
@@ -116,8 +119,8 @@ impl Loaded {
     }
 }
 
-/// Every page of a consistent list, and its resourceVersion.
-async fn pages<K>(api: Api<K>) -> kube::Result<(Vec<K>, u64)>
+/// What is wanted of a consistent list, page by page, and its resourceVersion.
+async fn pages<K>(api: Api<K>, wanted: impl Fn(&K) -> bool) -> kube::Result<(Vec<K>, u64)>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {
@@ -125,7 +128,7 @@ where
     let mut params = ListParams::default().limit(PAGE);
     loop {
         let ObjectList { metadata, items, .. } = api.list(&params).await?;
-        all.extend(items);
+        all.extend(items.into_iter().filter(&wanted));
         match metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
             None => {

@@ -1,6 +1,7 @@
 //! The API server: clients, watches, writes.
 
 pub mod apply;
+mod backoff;
 pub mod client;
 pub mod cluster;
 pub mod config;

@@ -15,6 +15,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use super::backoff::watch_backoff;
 use crate::telemetry::metrics::watches::WatchMetrics;
 
 /// Namespace (empty for cluster-scoped objects) and name.
@@ -96,7 +97,7 @@ pub async fn watch<K: Watched, F: Future<Output = bool>>(
     metrics: WatchMetrics,
     deliver: impl Fn(WatchEvent<K::Object>) -> F,
 ) {
-    let stream = watcher(api, config).default_backoff();
+    let stream = watcher(api, config).backoff(watch_backoff());
     pin_mut!(stream);
     while let Some(next) = stream.next().await {
         let event = match next {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use egress_domain::api::{EgressPolicy, EgressShardTable, SHARD_TABLE};
 use egress_domain::shard::table::{Entry, Table};
-use egress_testbed::control_plane::{ControlPlane, Trust};
+use egress_testbed::control_plane::{AuditLevel, ControlPlane, Trust};
 use egress_testbed::dns::DnsServer;
 use egress_testbed::eventually;
 use egress_testbed::proxy::{self, FaultProxy, Rule};
@@ -40,6 +40,7 @@ pub struct Bed {
     pub lease: Duration,
     pub namespaces: usize,
     pub policies: usize,
+    pub pace: work::Pace,
     proxies: Vec<Arc<FaultProxy>>,
     /// Replicas that are stopped or cut off, and what brings each back.
     healing: Vec<(usize, JoinHandle<()>)>,
@@ -48,6 +49,9 @@ pub struct Bed {
     unfenced: bool,
     lease_seconds: u32,
     control_plane: ControlPlane,
+    /// What the API server noted of each write.
+    pub audit_log: PathBuf,
+    _folder: tempfile::TempDir,
 }
 
 /// What a fault took.
@@ -62,7 +66,10 @@ pub struct Measured {
 impl Bed {
     pub async fn start(options: &Options) -> Result<Self> {
         eprintln!("starting etcd and kube-apiserver (the first time they are built, which takes some minutes)");
-        let control_plane = ControlPlane::builder().start().await?;
+        let folder = tempfile::tempdir()?;
+        let audit_log = folder.path().join("audit.log");
+        let builder = ControlPlane::builder().audit_log(&audit_log, AuditLevel::RequestResponse);
+        let control_plane = builder.start().await?;
         control_plane.install().await?;
         if options.unfenced {
             control_plane.remove_fence().await?;
@@ -88,6 +95,7 @@ impl Bed {
             lease: Duration::from_secs(options.lease_duration_seconds.into()),
             namespaces: options.namespaces,
             policies: options.policies,
+            pace: options.pace,
             proxies,
             healing: Vec::new(),
             generation: 0,
@@ -95,6 +103,8 @@ impl Bed {
             unfenced: options.unfenced,
             lease_seconds: options.lease_duration_seconds,
             control_plane,
+            audit_log,
+            _folder: folder,
         };
         bed.fill().await?;
         for number in 0..options.replicas {
@@ -107,8 +117,8 @@ impl Bed {
     /// Creates namespaces and policies, and gives every host an answer.
     async fn fill(&self) -> Result<()> {
         eprintln!("creating {} namespaces and {} policies", self.namespaces, self.policies);
-        for host in 0..work::HOSTS {
-            self.dns.set_host(&work::host(host), &[work::address(host, 0)], work::TTL);
+        for host in 0..self.pace.hosts {
+            self.dns.set_host(&work::host(host), &[work::address(host, 0)], self.pace.ttl);
         }
         let namespaces = Api::<Namespace>::all(self.client.clone());
         let create = |number: usize| {
@@ -119,7 +129,7 @@ impl Bed {
         };
         stream::iter(0..self.namespaces).map(create).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         let create = |number: usize| {
-            let object = work::policy(number, self.namespaces, None);
+            let object = work::policy(number, self.namespaces, self.pace.host_of(number), None);
             let api =
                 Api::<EgressPolicy>::namespaced(self.client.clone(), &work::namespace_of(number, self.namespaces));
             async move { api.create(&PostParams::default(), &object).await.map(drop) }
@@ -144,7 +154,7 @@ impl Bed {
             format!("--kubeconfig={}", file.display()),
             format!("--dns-servers={}", self.dns.addr()),
             format!("--lease-duration-seconds={}", self.lease_seconds),
-            format!("--min-refresh-seconds={}", work::TTL),
+            format!("--min-refresh-seconds={}", self.pace.ttl),
             "--listen=127.0.0.1:0".to_owned(),
             "--ip-families=ipv4".to_owned(),
             "--log-filter=info,kube=off".to_owned(),
@@ -364,7 +374,10 @@ impl Bed {
             object.spec = table.to_spec();
             match tables.replace(SHARD_TABLE, &PostParams::default(), &object).await {
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
-                edited => return Ok(edited.map(drop)?),
+                edited => {
+                    self.judge.edited(edited?.resource_version().unwrap_or_default().parse()?);
+                    return Ok(());
+                }
             }
         }
         bail!("the table changes all the time")

@@ -2,17 +2,17 @@
 //! resourceVersions of one cluster are one sequence, so the table's entry at the moment of each write is known.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use egress_domain::api::{EgressShardTable, FENCE_ANNOTATION};
+use egress_domain::api::{BOOK_ANNOTATION, EgressShardTable, FENCE_ANNOTATION};
 use egress_domain::shard::shard_of;
 use egress_domain::shard::stamp::Stamp;
 use egress_domain::shard::table::Table;
 use futures::StreamExt as _;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{WatchEvent, WatchParams};
-use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
@@ -25,12 +25,18 @@ const RETRY: Duration = Duration::from_millis(50);
 pub struct Revision {
     /// resourceVersion.
     pub version: u64,
+    /// When it was seen.
+    pub at: Instant,
     /// Namespace.
     pub namespace: String,
     /// Name.
     pub name: String,
     /// The stamp it carries.
     pub stamp: Option<Stamp>,
+    /// Hash of its spec.
+    pub spec: u64,
+    /// Its address book.
+    pub book: String,
 }
 
 /// The table as of a revision; none where it was deleted.
@@ -40,6 +46,29 @@ pub type TableRevision = (Instant, Option<Arc<Table>>);
 struct Seen {
     revisions: Vec<Revision>,
     tables: BTreeMap<u64, TableRevision>,
+    /// Tables that a person wrote.
+    edits: Vec<u64>,
+}
+
+/// A revision that should not be.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// What was written, by whom, and who held the shard.
+    pub told: String,
+    /// How long before it a person had edited the table, if that was a moment before: a request that the API server had
+    /// admitted by then is committed all the same, and a holder that a person replaces is not asked first.
+    pub after_edit: Option<Duration>,
+}
+
+/// A moment.
+const MOMENT: Duration = Duration::from_secs(1);
+
+impl Seen {
+    fn violation(&self, revision: &Revision, told: String) -> Violation {
+        let edits = self.edits.iter().filter_map(|edit| Some(self.tables.get(edit)?.0));
+        let ago = edits.filter_map(|at| revision.at.checked_duration_since(at)).min();
+        Violation { told, after_edit: ago.filter(|ago| *ago < MOMENT) }
+    }
 }
 
 /// Records until dropped.
@@ -53,13 +82,16 @@ impl Judge {
     pub fn start(client: &Client, installation: &str) -> Self {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let (policies, tables, of) = (Arc::clone(&seen), Arc::clone(&seen), installation.to_owned());
-        let on_policy = move |object: PartialObjectMeta<NetworkPolicy>, deleted: bool| {
+        let on_policy = move |object: NetworkPolicy, deleted: bool| {
             if deleted {
                 return;
             }
             let stamp = object.annotations().get(FENCE_ANNOTATION).and_then(|stamp| stamp.parse().ok());
             let (version, namespace) = (version(&object), object.namespace().unwrap_or_default());
-            lock(&policies).revisions.push(Revision { version, namespace, name: object.name_any(), stamp });
+            let (spec, book) = (hash(&object), object.annotations().get(BOOK_ANNOTATION).cloned().unwrap_or_default());
+            let name = object.name_any();
+            let at = Instant::now();
+            lock(&policies).revisions.push(Revision { version, at, namespace, name, stamp, spec, book });
         };
         let on_table = move |object: EgressShardTable, deleted: bool| {
             let table = Table::parse(&object.spec, &of).ok().filter(|_| !deleted).map(Arc::new);
@@ -96,26 +128,71 @@ impl Judge {
         writes
     }
 
+    /// Revisions since a version that left the spec as the one before had it.
+    pub fn unchanged_since(&self, since: u64) -> Vec<String> {
+        let mut last: HashMap<(&str, &str), &Revision> = HashMap::new();
+        let seen = lock(&self.seen);
+        let unchanged = seen.revisions.iter().filter_map(|revision| {
+            let before = last.insert((&revision.namespace, &revision.name), revision)?;
+            (revision.version > since && revision.spec == before.spec).then(|| {
+                let stamp = |revision: &Revision| revision.stamp.map_or_else(String::new, |stamp| stamp.to_string());
+                let Revision { version, namespace, name, book, .. } = revision;
+                let (new, old) = (stamp(revision), stamp(before));
+                format!("{namespace}/{name}@{version}: {new} after {old}, book {book} after {}", before.book)
+            })
+        });
+        unchanged.collect()
+    }
+
     /// The newest version of any NetworkPolicy.
     pub fn version(&self) -> u64 {
         lock(&self.seen).revisions.iter().map(|revision| revision.version).max().unwrap_or_default()
     }
 
-    /// Revisions that the table at that moment did not allow, each with what the table said.
-    pub fn stale(&self) -> Vec<String> {
+    /// A person has written this version of the table.
+    pub fn edited(&self, version: u64) {
+        lock(&self.seen).edits.push(version);
+    }
+
+    /// Revisions that were written by another pod than the one to which the table gave the shard at that moment.
+    pub fn by_strangers(&self, writers: &BTreeMap<u64, String>) -> Vec<Violation> {
         let seen = lock(&self.seen);
         let judged = seen.revisions.iter().filter_map(|revision| {
-            let Revision { version, namespace, name, stamp } = revision;
+            let Revision { version, namespace, name, .. } = revision;
+            let writer = writers.get(version)?;
+            let table = seen.tables.range(..=version).rev().find_map(|(_, (_, table))| table.clone())?;
+            let shard = shard_of(namespace, table.shard_count());
+            let holder = table.shards[usize::from(shard.0)].holder.as_deref();
+            let told = || format!("{namespace}/{name}@{version}: {writer} wrote, {holder:?} held");
+            (holder != Some(writer)).then(|| seen.violation(revision, told()))
+        });
+        judged.collect()
+    }
+
+    /// Revisions that the table at that moment did not allow, each with what the table said.
+    pub fn stale(&self) -> Vec<Violation> {
+        let seen = lock(&self.seen);
+        let judged = seen.revisions.iter().filter_map(|revision| {
+            let Revision { version, at, namespace, name, stamp, .. } = revision;
             // While there is no table nobody else holds anything: what was admitted a moment before it went is judged by
             // the last one.
-            let table = seen.tables.range(..=version).rev().find_map(|(_, (_, table))| table.clone());
-            let Some(table) = table else { return Some(format!("{namespace}/{name}@{version}: there was no table")) };
-            let Some(stamp) = stamp else { return Some(format!("{namespace}/{name}@{version}: no stamp")) };
+            let table =
+                seen.tables.range(..=version).rev().find_map(|(of, (at, table))| Some((of, at, table.clone()?)));
+            let Some((of, since, table)) = table else {
+                return Some(seen.violation(revision, format!("{namespace}/{name}@{version}: there was no table")));
+            };
+            let Some(stamp) = stamp else {
+                return Some(seen.violation(revision, format!("{namespace}/{name}@{version}: no stamp")));
+            };
             let entry = &table.shards[usize::from(stamp.shard.0)];
             let right = stamp.shard == shard_of(namespace, table.shard_count())
                 && entry.holder.is_some()
                 && entry.epoch == stamp.epoch;
-            (!right).then(|| format!("{namespace}/{name}@{version}: stamp {stamp}, the table said {entry:?}"))
+            (!right).then(|| {
+                let millis = at.saturating_duration_since(*since).as_millis();
+                let of = format!("the table of {of} ({millis} ms before)");
+                seen.violation(revision, format!("{namespace}/{name}@{version}: stamp {stamp}, {of} said {entry:?}"))
+            })
         });
         judged.collect()
     }
@@ -159,6 +236,12 @@ where
             }
         }
     }
+}
+
+fn hash(object: &NetworkPolicy) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    object.spec.as_ref().and_then(|spec| serde_json::to_string(spec).ok()).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn version(object: &impl Resource) -> u64 {

@@ -1,5 +1,6 @@
 //! Several replicas, random faults, and a judge that reads every revision.
 
+mod audit;
 pub(crate) mod bed;
 mod fault;
 mod judge;
@@ -46,6 +47,9 @@ pub struct Options {
     /// The program that is started as a replica; this one by default
     #[arg(long, value_name = "FILE", hide = true)]
     pub program: Option<PathBuf>,
+    /// What the replicas work on meanwhile
+    #[arg(skip)]
+    pub pace: work::Pace,
 }
 
 /// Runs the scenario.

@@ -12,13 +12,20 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde::Serialize;
 
-use super::Options;
 use super::bed::{Bed, Measured};
 use super::fault::Fault;
 use super::work::{self, Changed};
+use super::{Options, audit};
 
 /// Everything written after the last fault.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// From this lease on, in seconds, times are judged too: with shorter ones they are a busy machine's.
+const TIMED_LEASE: f64 = 15.0;
+/// Longest takeover, in leases.
+const TAKEOVER_LEASES: f64 = 1.2;
+/// Longest planned handover, in seconds.
+const PLANNED: f64 = 1.0;
 
 /// What a run showed. Times in seconds.
 #[derive(Clone, Debug, Serialize)]
@@ -37,6 +44,14 @@ pub struct Report {
     pub judged: usize,
     /// Revisions that the table at that moment did not allow.
     pub stale: Vec<String>,
+    /// The same within a second of a hand edit of the table: the API server had admitted them before it.
+    pub overlaps: usize,
+    /// The longest such time.
+    pub longest_overlap: f64,
+    /// Revisions of which the audit log names the pod that wrote them.
+    pub audited: usize,
+    /// Those that were written by another pod than the holder of the shard at that moment.
+    pub by_strangers: Vec<String>,
     /// From kill -9 until the survivors acted, sorted.
     pub takeovers: Vec<f64>,
     /// From the release of a replica that ended until the others acted, sorted.
@@ -45,6 +60,8 @@ pub struct Report {
     pub writes_by_moves: usize,
     /// Writes to NetworkPolicies beyond one for each change of an answer or a spec.
     pub extra_writes: usize,
+    /// Writes that left the spec as it was.
+    pub unchanged: Vec<String>,
     /// Namespaces of the fullest replica, relative to the mean, at the end.
     pub fullest: f64,
     /// NetworkPolicies that lack what they should allow, at the end.
@@ -63,10 +80,15 @@ impl Report {
             faults: BTreeMap::new(),
             judged: 0,
             stale: Vec::new(),
+            overlaps: 0,
+            longest_overlap: 0.0,
+            audited: 0,
+            by_strangers: Vec::new(),
             takeovers: Vec::new(),
             handovers: Vec::new(),
             writes_by_moves: 0,
             extra_writes: 0,
+            unchanged: Vec::new(),
             fullest: 0.0,
             wrong: Vec::new(),
             version: 0,
@@ -92,9 +114,19 @@ impl Report {
             self.wrong = vec![format!("{error:#}")];
         }
         self.judged = bed.judge.judged();
-        self.stale = bed.judge.stale();
+        let (overlapping, stale): (Vec<_>, Vec<_>) =
+            bed.judge.stale().into_iter().partition(|violation| violation.after_edit.is_some());
+        self.stale = stale.into_iter().map(|violation| violation.told).collect();
+        self.overlaps = overlapping.len();
+        let overlaps = overlapping.iter().filter_map(|violation| violation.after_edit);
+        self.longest_overlap = overlaps.max().map_or(0.0, |longest| longest.as_secs_f64());
+        let writers = audit::writers(&bed.audit_log)?;
+        self.audited = writers.len();
+        let strangers = bed.judge.by_strangers(&writers).into_iter();
+        self.by_strangers =
+            strangers.filter(|violation| violation.after_edit.is_none()).map(|violation| violation.told).collect();
         let writes = bed.judge.writes_since(self.version);
-        let quiet = (0..bed.policies).filter(|policy| work::is_quiet(*policy));
+        let quiet = (0..bed.policies).filter(|policy| bed.pace.is_quiet(*policy));
         let keys = quiet.map(|policy| (work::namespace_of(policy, bed.namespaces), format!("egress-policy-{policy}")));
         self.writes_by_moves = keys.filter_map(|key| writes.get(&key)).sum();
         let beyond = |(policy, changes): (&usize, &usize)| {
@@ -102,6 +134,7 @@ impl Report {
             writes.get(&key).copied().unwrap_or_default().saturating_sub(*changes)
         };
         self.extra_writes = changed.changes.iter().map(beyond).sum();
+        self.unchanged = bed.judge.unchanged_since(self.version);
         if let Some(table) = bed.judge.table() {
             let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
             for number in 0..bed.namespaces {
@@ -132,11 +165,29 @@ impl Report {
         }
         let first = self.stale.first();
         ensure!(self.stale.is_empty(), "{} stale writes were accepted, the first: {first:?}", self.stale.len());
+        let (strangers, first) = (self.by_strangers.len(), self.by_strangers.first());
+        ensure!(strangers == 0, "{strangers} writes by a pod that did not hold the shard, the first: {first:?}");
+        let judged = (self.judged, self.audited);
+        ensure!(self.audited * 10 >= self.judged * 9, "the audit log knows too few of the revisions: {judged:?}");
+        let unchanged = (self.unchanged.len(), self.unchanged.first());
+        ensure!(self.extra_writes == 0 && unchanged.0 == 0, "written twice: {}, {unchanged:?}", self.extra_writes);
         ensure!(self.writes_by_moves == 0, "{} writes only because a shard moved", self.writes_by_moves);
         ensure!(self.wrong.is_empty(), "not right in the end: {:?}", self.wrong);
         ensure!(self.judged > self.policies, "too few revisions to judge: {}", self.judged);
+        if self.lease >= TIMED_LEASE {
+            let (takeover, planned) = (p99(&self.takeovers), p99(&self.handovers));
+            let most = TAKEOVER_LEASES * self.lease;
+            ensure!(takeover <= most, "p99 of {} takeovers: {takeover:.2} s of {most:.2} s", self.takeovers.len());
+            ensure!(planned <= PLANNED, "p99 of {} planned handovers: {planned:.2} s", self.handovers.len());
+        }
         Ok(())
     }
+}
+
+/// The 99th percentile of sorted values; 0 of none.
+fn p99(sorted: &[f64]) -> f64 {
+    let rank = (sorted.len() as f64 * 0.99).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
 }
 
 /// Waits until every policy has its NetworkPolicy.
@@ -157,7 +208,7 @@ async fn right(bed: &Bed, changed: &Changed) -> Result<usize> {
         };
         found += 1;
         let allowed: Vec<_> = object.spec.iter().flat_map(blocks).collect();
-        let host = work::host_of(number);
+        let host = bed.pace.host_of(number);
         let address = changed.hosts.get(&host).copied().unwrap_or_else(|| work::address(host, 0));
         ensure!(allows(&allowed, address), "{name} lacks {address}");
         if let Some(block) = changed.blocks.get(&number) {

@@ -15,14 +15,27 @@ use tokio::task::JoinHandle;
 
 use super::bed::Bed;
 
-/// Hosts; each is named by as many policies.
-pub const HOSTS: usize = 100;
+/// How much changes, and how often.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Hosts; each is named by as many policies as any other.
+    pub hosts: usize,
+    /// TTL of every answer in seconds, and the least time between two lookups.
+    pub ttl: u32,
+    /// Between two changes.
+    pub every: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { hosts: 100, ttl: 2, every: Duration::from_millis(500) }
+    }
+}
+
 /// The answers of every fourth host never change, nor do the specs of the policies that name it.
 const QUIET: usize = 4;
-/// TTL of every answer, and the least time between two lookups.
-pub const TTL: u32 = 2;
-/// Between two changes.
-const EVERY: Duration = Duration::from_millis(500);
+/// Before a change without an answer is sent again.
+const RETRY: Duration = Duration::from_millis(500);
 
 pub fn namespace(number: usize) -> String {
     format!("team-{number:04}")
@@ -36,13 +49,16 @@ pub fn host(number: usize) -> String {
     format!("host-{number}.example.com")
 }
 
-/// The host that a policy names.
-pub fn host_of(policy: usize) -> usize {
-    policy % HOSTS
-}
+impl Pace {
+    /// The host that a policy names.
+    pub fn host_of(&self, policy: usize) -> usize {
+        policy % self.hosts
+    }
 
-pub fn is_quiet(policy: usize) -> bool {
-    host_of(policy).is_multiple_of(QUIET)
+    /// Whether nothing ever happens to a policy.
+    pub fn is_quiet(&self, policy: usize) -> bool {
+        self.host_of(policy).is_multiple_of(QUIET)
+    }
 }
 
 /// The address of a host after so many changes (RFC 2544's block for benchmarks, and what follows it).
@@ -52,10 +68,10 @@ pub fn address(host: usize, changes: usize) -> IpAddr {
 }
 
 /// A policy that names its host, and perhaps a block.
-pub fn policy(number: usize, namespaces: usize, block: Option<&str>) -> EgressPolicy {
+pub fn policy(number: usize, namespaces: usize, host: usize, block: Option<&str>) -> EgressPolicy {
     let mut object = EgressPolicy::new(&format!("policy-{number}"), Default::default());
     object.metadata.namespace = Some(namespace_of(number, namespaces));
-    let host = json!({"hostname": host(host_of(number))});
+    let host = json!({"hostname": self::host(host)});
     let destinations = std::iter::once(host).chain(block.map(|block| json!({"cidr": block})));
     object.spec = serde_json::from_value(json!({"destinations": destinations.collect::<Vec<_>>()})).unwrap_or_default();
     object
@@ -82,34 +98,37 @@ impl Work {
     pub fn start(bed: &Bed) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let (client, dns) = (bed.client.clone(), bed.dns.clone());
-        let (policies, namespaces) = (bed.policies, bed.namespaces);
+        let (policies, namespaces, pace) = (bed.policies, bed.namespaces, bed.pace);
         let task = tokio::spawn(async move {
             let mut random = StdRng::seed_from_u64(7);
             let mut changed = Changed::default();
             for round in 1.. {
                 tokio::select! {
                     _ = stopped.changed() => break,
-                    () = tokio::time::sleep(EVERY) => {}
+                    () = tokio::time::sleep(pace.every) => {}
                 }
-                let number = random.random_range(0..HOSTS);
-                if !is_quiet(number) {
+                let number = random.random_range(0..pace.hosts);
+                if !pace.is_quiet(number) {
                     let new = address(number, round);
-                    dns.set_host(&host(number), &[new], TTL);
+                    dns.set_host(&host(number), &[new], pace.ttl);
                     changed.hosts.insert(number, new);
-                    for policy in (0..policies).filter(|policy| host_of(*policy) == number) {
+                    for policy in (0..policies).filter(|policy| pace.host_of(*policy) == number) {
                         *changed.changes.entry(policy).or_default() += 1;
                     }
                 }
                 let number = random.random_range(0..policies);
-                if !is_quiet(number) {
+                if !pace.is_quiet(number) {
                     let block = format!("192.0.2.{}/32", round % 256);
-                    let object = policy(number, namespaces, Some(&block));
+                    let object = policy(number, namespaces, pace.host_of(number), Some(&block));
                     let api = Api::<EgressPolicy>::namespaced(client.clone(), &namespace_of(number, namespaces));
                     let patch = Patch::Merge(json!({"spec": object.spec}));
-                    if api.patch(&object.name_any(), &PatchParams::default(), &patch).await.is_ok() {
-                        changed.blocks.insert(number, block);
-                        *changed.changes.entry(number).or_default() += 1;
+                    // Without an answer it may have been stored: the same again changes nothing more.
+                    while let Err(error) = api.patch(&object.name_any(), &PatchParams::default(), &patch).await {
+                        eprintln!("a change is sent again: {error}");
+                        tokio::time::sleep(RETRY).await;
                     }
+                    changed.blocks.insert(number, block);
+                    *changed.changes.entry(number).or_default() += 1;
                 }
             }
             changed

@@ -13,7 +13,7 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ObjectMeta, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -173,6 +173,38 @@ async fn an_api_server_stopped_and_started_again_keeps_its_objects() -> Result<(
 
     control_plane.start_api_server().await?;
     namespaces.get("kept").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_control_plane_that_was_given_back_is_leased_again_as_it_was_at_first() -> Result<()> {
+    let first = ControlPlane::lease().await?;
+    let (url, replica) = (first.url().to_owned(), first.replica("replica-0").await?);
+    let namespace = first.unique_namespace("left").await?;
+    let tables = "apiVersion: platform.example.com/v1alpha1\nkind: EgressShardTable\nmetadata: {name: egress-controller}\n\
+                  spec: {hashVersion: 1, installation: egress-controller, leaseDurationSeconds: 15, shardCount: 1}\n";
+    first.apply_manifests(tables).await?;
+    drop(first);
+
+    let second = ControlPlane::lease().await?;
+    assert_eq!(second.url(), url);
+    let cached = ListParams::default().match_any();
+    let namespaces = Api::<Namespace>::all(second.client()).list(&cached).await?;
+    assert!(namespaces.iter().all(|found| found.name_any() != namespace), "a list from the cache shows it");
+    let again = second.replica("replica-0").await?;
+    assert_ne!(again.uid, replica.uid);
+    assert!(second.delete_manifests(tables).await.is_err(), "the table has gone");
+
+    second.remove_fence().await?;
+    drop(second);
+    let third = ControlPlane::lease().await?;
+    assert_ne!(third.url(), url, "the installation was changed");
+
+    let url = third.url().to_owned();
+    third.pause(Component::ApiServer)?;
+    third.resume(Component::ApiServer)?;
+    drop(third);
+    assert_ne!(ControlPlane::lease().await?.url(), url, "a server was disturbed");
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use egress_domain::write::{Lane, WriteRequest};
 use kube::ResourceExt;
 use ractor::{Actor, ActorId};
 
-use super::{RouterRef, RouterState};
+use super::{RouterRef, RouterState, of_namespace};
 use crate::actors::policy::{PolicyActor, PolicyArgs, PolicyMsg, PolicyRef, input};
 use crate::actors::resolver::ResolverMsg;
 use crate::actors::writer::WriterMsg;
@@ -241,8 +241,7 @@ impl RouterState {
     }
 
     pub(super) fn for_each_actor_in(&self, namespace: &str, message: impl Fn() -> PolicyMsg) {
-        let entries = self.policies.iter().filter(|(key, _)| *key.namespace == *namespace);
-        for actor in entries.filter_map(|(_, entry)| entry.actor.as_ref()) {
+        for actor in of_namespace(&self.policies, namespace).filter_map(|(_, entry)| entry.actor.as_ref()) {
             drop(actor.cast(message()));
         }
     }
@@ -262,7 +261,7 @@ impl RouterState {
     /// Shares the namespace's cap of hosts among its policies anew.
     pub(super) fn share_hosts(&mut self, namespace: &str) {
         let cap = self.options.max_hosts_per_namespace;
-        let policies = self.policies.iter().filter(|(key, _)| *key.namespace == *namespace);
+        let policies = of_namespace(&self.policies, namespace);
         let mut policies: Vec<_> =
             policies.map(|(key, entry)| (entry.policy.created, key.clone(), entry.policy.host_names().len())).collect();
         for (key, quota) in host_quotas(&mut policies, cap) {

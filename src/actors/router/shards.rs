@@ -14,7 +14,7 @@ use kube::ResourceExt;
 
 use super::network_policies::policy_of;
 use super::policies::key_of;
-use super::{RouterMsg, RouterRef, RouterState};
+use super::{RouterMsg, RouterRef, RouterState, of_namespace};
 use crate::actors::policy::PolicyMsg;
 use crate::actors::shards::ShardsMsg;
 use crate::actors::writer::WriterMsg;
@@ -98,6 +98,8 @@ impl OwnedShards {
 
 impl RouterState {
     pub(super) fn gain(&mut self, myself: &RouterRef, stamps: &[Stamp], shard_count: u16) {
+        // A shard that lapsed while it was read and was gained anew may have actors of its old epoch: all start anew.
+        self.stop_shards(&stamps.iter().map(|stamp| stamp.shard).collect::<Vec<_>>());
         self.owned.weights_changed |= self.owned.shard_count != shard_count;
         self.owned.shard_count = shard_count;
         for stamp in stamps {
@@ -187,14 +189,14 @@ impl RouterState {
 
     /// What a watch has shown before a consistent read is in that read, or has gone.
     fn forget_older(&mut self, namespace: &Arc<str>, floor: Floor) {
-        let is_older = |key: &PolicyKey, version: u64, floor: u64| key.namespace == *namespace && version <= floor;
-        let policies = self.policies.iter().filter(|(key, entry)| is_older(key, entry.version, floor.policies));
+        let policies = of_namespace(&self.policies, namespace).filter(|(_, entry)| entry.version <= floor.policies);
         let policies: Vec<PolicyKey> = policies.map(|(key, _)| key.clone()).collect();
         policies.iter().for_each(|key| self.stop(key));
-        self.network_policies.retain(|key, object| {
-            let version = object.as_ref().map_or(0, |object| version_of(&**object));
-            !is_older(key, version, floor.network_policies)
-        });
+        let version = |object: &Option<Box<_>>| object.as_ref().map_or(0, |object| version_of(&**object));
+        let owned = of_namespace(&self.network_policies, namespace);
+        let owned = owned.filter(|(_, object)| version(object) <= floor.network_policies);
+        let owned: Vec<PolicyKey> = owned.map(|(key, _)| key.clone()).collect();
+        owned.iter().for_each(|key| drop(self.network_policies.remove(key)));
         if self.denies.get(namespace).is_some_and(|version| *version <= floor.network_policies) {
             self.denies.remove(namespace);
         }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
-use super::AddressBook;
+use super::{AddressBook, Entries};
 use crate::fqdn::Fqdn;
 use crate::time::{UnixMinutes, UnixTime};
 
@@ -88,11 +89,11 @@ impl AddressBook {
         }
         let latest = now.minutes_up();
         let late = checkpoint.map(|interval| u32::try_from(interval.as_secs().div_ceil(60)).unwrap_or(u32::MAX));
-        let mut hosts = BTreeMap::new();
+        let mut hosts = LiteMap::new();
         for (name, entries) in stored.hosts {
             // A name that is none explains nothing; its addresses count as unexplained.
             let Ok(host) = Fqdn::parse(&name) else { continue };
-            let entries: BTreeMap<IpAddr, UnixMinutes> = entries
+            let entries: Entries = entries
                 .into_iter()
                 .map(|(address, seen)| {
                     (address, late.map_or(latest, |late| latest.min(UnixMinutes(seen.saturating_add(late)))))

@@ -47,8 +47,11 @@ impl Machine {
         }
     }
 
-    pub(super) fn resumed(&mut self, status_lost: bool) {
-        self.trouble = self.trouble.take().filter(|trouble| trouble.reason != AppliedReason::Fenced);
+    pub(super) fn resumed(&mut self, status_lost: bool, effects: &mut Vec<Effect>) {
+        if self.trouble.take_if(|trouble| trouble.reason == AppliedReason::Fenced).is_some() {
+            // An attempt before the one that was fenced may have been stored: written again, it would be another revision.
+            self.emit_read(effects);
+        }
         self.touch(crate::write::Lane::Spec);
         if status_lost {
             self.status.forget_written();

@@ -4,7 +4,7 @@ mod conditions;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use super::hosts::{HostState, LastLookup};
@@ -21,22 +21,62 @@ const LISTED_ADDRESSES: usize = 20;
 pub(super) struct StatusState {
     /// Hash of the last status, times left out; of the object's own at start.
     written: Option<u64>,
-    /// Status and reason of each condition as last written, and since when.
-    conditions: Vec<(String, String, String, Time)>,
+    /// Each condition as last written.
+    conditions: Box<[Said]>,
     last_written: Option<Instant>,
     started: Instant,
     has_outcome: bool,
     touched: bool,
 }
 
+/// A condition as it was written: hashes of its parts, because only their equality matters.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    kind: u64,
+    status: u64,
+    reason: u64,
+    since: Time,
+}
+
+impl Said {
+    fn of(condition: &Condition) -> Self {
+        Self {
+            kind: hash_of(&condition.type_),
+            status: hash_of(&condition.status),
+            reason: hash_of(&condition.reason),
+            since: condition.last_transition_time.clone(),
+        }
+    }
+
+    /// Since when, if its status was this one.
+    fn since_if(&self, status: &str) -> Option<&Time> {
+        (self.status == hash_of(status)).then_some(&self.since)
+    }
+
+    /// Whether another says the same, since whenever.
+    fn same(&self, other: &Self) -> bool {
+        (self.kind, self.status, self.reason) == (other.kind, other.status, other.reason)
+    }
+}
+
+fn hash_of(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
 impl StatusState {
+    /// What was last written of a condition of this kind.
+    pub(super) fn said(&self, kind: &str) -> Option<&Said> {
+        let kind = hash_of(kind);
+        self.conditions.iter().find(|said| said.kind == kind)
+    }
+
     pub(super) fn new(present: Option<&EgressPolicyStatus>, now: Now) -> Self {
         let conditions = present.iter().flat_map(|status| &status.conditions);
-        let transitions =
-            conditions.map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone(), c.last_transition_time.clone()));
         Self {
             written: present.map(hash_without_times),
-            conditions: transitions.collect(),
+            conditions: conditions.map(Said::of).collect(),
             last_written: None,
             started: now.instant,
             has_outcome: false,
@@ -96,15 +136,10 @@ impl Machine {
             return;
         }
         let status = self.status(now);
-        let conditions: Vec<_> = status
-            .conditions
-            .iter()
-            .map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone(), c.last_transition_time.clone()))
-            .collect();
-        let said = |all: &[(String, String, String, Time)]| -> Vec<(String, String, String)> {
-            all.iter().map(|(kind, status, reason, _)| (kind.clone(), status.clone(), reason.clone())).collect()
-        };
-        let transition = said(&conditions) != said(&self.status.conditions);
+        let conditions: Box<[Said]> = status.conditions.iter().map(Said::of).collect();
+        let same = |(now, before): (&Said, &Said)| now.same(before);
+        let before = &self.status.conditions;
+        let transition = conditions.len() != before.len() || !conditions.iter().zip(before).all(same);
         let interval = settings.status_interval;
         if !transition && self.status.last_written.is_some_and(|last| now.instant < last + interval) {
             return;

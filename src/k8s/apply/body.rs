@@ -11,8 +11,6 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use serde_json::{Value, json};
 
-use super::JsonPatch;
-
 /// Longest note of an Event that the API takes, in bytes.
 const MAX_NOTE: usize = 1_024;
 /// Longest `reportingInstance` that the API takes.
@@ -73,7 +71,7 @@ pub(super) fn stamp(uid: &str, resource_version: &str, stamp: &str) -> Value {
 
 /// Replaces the status of the policy with this uid and of no other. A status apply with another uid is taken by the
 /// server, which ignores metadata there (tried); a `test` is not.
-pub(super) fn status(uid: &str, status: &EgressPolicyStatus, stamp: Option<String>) -> JsonPatch {
+pub(super) fn status(uid: &str, status: &EgressPolicyStatus, stamp: Option<String>) -> Value {
     let mut value = json!(status);
     if let Some(stamp) = stamp {
         value["fence"] = json!(stamp);

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use egress_domain::api::{FenceRefusal, is_fence_refusal};
@@ -11,18 +12,20 @@ use egress_domain::writes::{Transient, TransientKind};
 use kube::api::Preconditions;
 use kube::core::Status;
 
-use super::{Ended, JsonPatch};
+use super::Ended;
 
 /// How an object is asked for or changed.
-pub(super) enum Method<'a, T> {
+/// What is written is JSON already: thousands of writes may wait, and as objects they would take three times the memory.
+#[derive(Clone, Debug)]
+pub(super) enum Method {
     /// POST.
-    Create(&'a T),
+    Create(Arc<[u8]>),
     /// Forced server-side apply.
-    Apply(&'a T),
+    Apply(Arc<[u8]>),
     /// JSON merge patch.
-    Merge(&'a T),
+    Merge(Arc<[u8]>),
     /// JSON patch of the status.
-    StatusJson(JsonPatch),
+    StatusJson(Arc<[u8]>),
     /// GET.
     Read,
     /// GET of the metadata.
@@ -46,7 +49,7 @@ const NOT_READY: &str = "not yet ready to handle request";
 const MAX_CAUSES: usize = 16;
 
 /// The body of a success, or what a failure means.
-pub(super) fn judge<T>(method: &Method<'_, T>, reply: Reply) -> Result<Vec<u8>, Ended> {
+pub(super) fn judge(method: &Method, reply: Reply) -> Result<Vec<u8>, Ended> {
     let Reply { code, retry_after, body } = reply;
     if (200..300).contains(&code) {
         return Ok(body);
@@ -62,6 +65,8 @@ pub(super) fn judge<T>(method: &Method<'_, T>, reply: Reply) -> Result<Vec<u8>, 
         // Admission policies are not loaded yet: an API server that has just started, whatever the code says.
         403 if status.message.contains(NOT_READY) => for_now(TransientKind::Fenced),
         401 => for_now(TransientKind::Unauthorized),
+        // RBAC: an API server that has just started has not read the roles yet, and missing ones are added some day.
+        403 if is_rbac(&status) => for_now(TransientKind::Unauthorized),
         408 | 504 => for_now(TransientKind::Timeout),
         429 => for_now(TransientKind::Throttled),
         404 if about_namespace(&status) => Ended::Final(WriteOutcome::NamespaceGone),
@@ -120,6 +125,11 @@ fn about_namespace(status: &Status) -> bool {
     status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
 }
 
+/// The authorizer's own words; admission plugins use others.
+fn is_rbac(status: &Status) -> bool {
+    status.message.contains(": User \"") && status.message.contains(" cannot ")
+}
+
 /// Empty strings stand for any.
 fn has_cause(status: &Status, reason: &str, field: &str) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
@@ -129,7 +139,7 @@ fn has_cause(status: &Status, reason: &str, field: &str) -> bool {
 
 /// Another uid is an immutable field that changed; a `test` that fails says only that the patch could not be applied,
 /// while an object that is refused names its causes.
-fn is_uid_mismatch<T>(method: &Method<'_, T>, status: &Status) -> bool {
+fn is_uid_mismatch(method: &Method, status: &Status) -> bool {
     let no_causes = status.details.as_ref().is_none_or(|details| details.causes.is_empty());
     has_cause(status, "", "metadata.uid") || (matches!(method, Method::StatusJson(_)) && no_causes)
 }

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use egress_domain::api::FENCE_ANNOTATION;
+use egress_domain::api::{EgressPolicyStatus, FENCE_ANNOTATION};
 use egress_domain::object::PolicyKey;
-use serde_json::json;
+use egress_domain::write::PolicyEvent;
+use serde_json::{Value, json};
 
 use super::*;
 
-const CREATE: Method<'_, ()> = Method::Create(&());
-const APPLY: Method<'_, ()> = Method::Apply(&());
+const CREATE: fn() -> Method = || Method::Create([].into());
+const APPLY: fn() -> Method = || Method::Apply([].into());
 
-fn status_patch() -> Method<'static, ()> {
-    Method::StatusJson(json!([]))
+fn status_patch() -> Method {
+    Method::StatusJson([].into())
 }
 
 /// The Status that comes with a failure.
@@ -25,7 +26,7 @@ fn failure(code: u16, reason: &str, message: &str, details: Value) -> Reply {
 }
 
 #[track_caller]
-fn check(method: Method<'_, ()>, reply: Reply, expected: Result<WriteOutcome, TransientKind>) {
+fn check(method: Method, reply: Reply, expected: Result<WriteOutcome, TransientKind>) {
     match (reply::judge(&method, reply), expected) {
         (Err(Ended::Final(outcome)), Ok(expected)) => assert_eq!(outcome, expected),
         (Err(Ended::ForNow(transient)), Err(expected)) => assert_eq!(transient.kind, expected),
@@ -37,43 +38,43 @@ fn check(method: Method<'_, ()>, reply: Reply, expected: Result<WriteOutcome, Tr
 fn a_name_that_is_taken_is_told_apart_from_a_quota_that_two_creates_charge() {
     let details = json!({"name": "a", "group": "networking.k8s.io", "kind": "networkpolicies"});
     let taken = "networkpolicies.networking.k8s.io \"a\" already exists";
-    check(CREATE, failure(409, "AlreadyExists", taken, details), Ok(WriteOutcome::AlreadyExists));
+    check(CREATE(), failure(409, "AlreadyExists", taken, details), Ok(WriteOutcome::AlreadyExists));
     let quota = "Operation cannot be fulfilled on resourcequotas \"q\": the object has been modified; please apply your \
                  changes to the latest version and try again";
     let details = json!({"name": "q", "kind": "resourcequotas"});
-    check(CREATE, failure(409, "Conflict", quota, details), Err(TransientKind::Conflict));
+    check(CREATE(), failure(409, "Conflict", quota, details), Err(TransientKind::Conflict));
 }
 
 #[test]
 fn a_missing_or_terminating_namespace_is_gone() {
     let missing =
         failure(404, "NotFound", "namespaces \"nope\" not found", json!({"name": "nope", "kind": "namespaces"}));
-    check(CREATE, missing, Ok(WriteOutcome::NamespaceGone));
+    check(CREATE(), missing, Ok(WriteOutcome::NamespaceGone));
     let details = json!({
         "name": "b", "group": "networking.k8s.io", "kind": "networkpolicies",
         "causes": [{"reason": "NamespaceTerminating", "message": "namespace t2 is being terminated", "field": "metadata.namespace"}],
     });
     let message = "networkpolicies.networking.k8s.io \"b\" is forbidden: unable to create new content in namespace t2 \
                    because it is being terminated";
-    check(CREATE, failure(403, "Forbidden", message, details), Ok(WriteOutcome::NamespaceGone));
+    check(CREATE(), failure(403, "Forbidden", message, details), Ok(WriteOutcome::NamespaceGone));
 }
 
 #[test]
 fn an_object_that_is_gone_or_another_is_stale() {
     let named = json!({"name": "a", "group": "networking.k8s.io", "kind": "networkpolicies"});
     let not_found = failure(404, "NotFound", "networkpolicies.networking.k8s.io \"a\" not found", named.clone());
-    check(Method::Merge(&()), not_found, Ok(WriteOutcome::Stale));
+    check(Method::Merge([].into()), not_found, Ok(WriteOutcome::Stale));
     let gone = "Operation cannot be fulfilled on networkpolicies.networking.k8s.io \"a\": uid mismatch: the provided \
                 object specified uid 267dfa9c, and no existing object was found";
-    check(APPLY, failure(409, "Conflict", gone, named.clone()), Ok(WriteOutcome::Stale));
+    check(APPLY(), failure(409, "Conflict", gone, named.clone()), Ok(WriteOutcome::Stale));
     let modified = "Operation cannot be fulfilled on networkpolicies.networking.k8s.io \"a\": the object has been \
                     modified; please apply your changes to the latest version and try again";
-    check(Method::Merge(&()), failure(409, "Conflict", modified, named), Ok(WriteOutcome::Stale));
+    check(Method::Merge([].into()), failure(409, "Conflict", modified, named), Ok(WriteOutcome::Stale));
     let immutable = json!({
         "name": "a", "group": "networking.k8s.io", "kind": "NetworkPolicy",
         "causes": [{"reason": "FieldValueInvalid", "message": "Invalid value: \"x\": field is immutable", "field": "metadata.uid"}],
     });
-    check(APPLY, failure(422, "Invalid", "… field is immutable", immutable), Ok(WriteOutcome::Stale));
+    check(APPLY(), failure(422, "Invalid", "… field is immutable", immutable), Ok(WriteOutcome::Stale));
     // A page that is no Status: the CRD is not installed.
     let page = Reply { code: 404, body: b"404 page not found\n".to_vec(), ..Reply::default() };
     check(status_patch(), page, Ok(WriteOutcome::Stale));
@@ -83,7 +84,11 @@ fn an_object_that_is_gone_or_another_is_stale() {
 fn a_failed_test_of_the_status_patch_is_stale_but_a_refused_status_is_not() {
     let test = "the server rejected our request due to an error in our request";
     check(status_patch(), failure(422, "Invalid", test, json!({})), Ok(WriteOutcome::Stale));
-    check(Method::Merge(&()), failure(422, "Invalid", test, json!({})), Ok(WriteOutcome::Rejected(test.to_owned())));
+    check(
+        Method::Merge([].into()),
+        failure(422, "Invalid", test, json!({})),
+        Ok(WriteOutcome::Rejected(test.to_owned())),
+    );
     let duplicate = "EgressPolicy.platform.example.com \"web\" is invalid: status.conditions[1]: Duplicate value";
     let causes = json!({"causes": [{"reason": "FieldValueDuplicate", "field": "status.conditions[1]"}]});
     let rejected = Ok(WriteOutcome::Rejected(duplicate.to_owned()));
@@ -95,17 +100,21 @@ fn what_the_server_refuses_for_good_is_rejected_with_its_words() {
     let invalid =
         "NetworkPolicy.networking.k8s.io \"bad\" is invalid: spec.egress[0].to[0].ipBlock.cidr: Invalid value";
     let causes = json!({"causes": [{"reason": "FieldValueInvalid", "field": "spec.egress[0].to[0].ipBlock.cidr"}]});
-    check(CREATE, failure(422, "Invalid", invalid, causes), Ok(WriteOutcome::Rejected(invalid.to_owned())));
+    check(CREATE(), failure(422, "Invalid", invalid, causes), Ok(WriteOutcome::Rejected(invalid.to_owned())));
     let malformed =
         "NetworkPolicy in version \"v1\" cannot be handled as a NetworkPolicy: json: cannot unmarshal string";
-    check(CREATE, failure(400, "BadRequest", malformed, json!(null)), Ok(WriteOutcome::Rejected(malformed.to_owned())));
-    let forbidden = "networkpolicies.networking.k8s.io is forbidden: User \"alice\" cannot create resource";
-    check(CREATE, failure(403, "Forbidden", forbidden, json!({})), Ok(WriteOutcome::Rejected(forbidden.to_owned())));
+    check(
+        CREATE(),
+        failure(400, "BadRequest", malformed, json!(null)),
+        Ok(WriteOutcome::Rejected(malformed.to_owned())),
+    );
+    let forbidden = "networkpolicies.networking.k8s.io \"egress-web\" is forbidden: no egress in this cluster";
+    check(CREATE(), failure(403, "Forbidden", forbidden, json!({})), Ok(WriteOutcome::Rejected(forbidden.to_owned())));
     // Says 500 and gives no reason, but no retry helps.
     let schema = "failed to create typed patch object (t1/web; platform.example.com/v1alpha1, Kind=EgressPolicy): \
                   .status.fence: field not declared in schema";
-    check(APPLY, failure(500, "", schema, json!(null)), Ok(WriteOutcome::Rejected(schema.to_owned())));
-    check(CREATE, Reply { code: 406, ..Reply::default() }, Ok(WriteOutcome::Rejected("HTTP 406".to_owned())));
+    check(APPLY(), failure(500, "", schema, json!(null)), Ok(WriteOutcome::Rejected(schema.to_owned())));
+    check(CREATE(), Reply { code: 406, ..Reply::default() }, Ok(WriteOutcome::Rejected("HTTP 406".to_owned())));
 }
 
 #[test]
@@ -122,7 +131,7 @@ fn too_large_is_told_in_four_ways() {
         (failure(500, "", connection, json!(null)), connection),
         (failure(422, "Invalid", annotations, causes), annotations),
     ] {
-        check(CREATE, reply, Ok(WriteOutcome::TooLarge(message.to_owned())));
+        check(CREATE(), reply, Ok(WriteOutcome::TooLarge(message.to_owned())));
     }
 }
 
@@ -130,6 +139,13 @@ fn too_large_is_told_in_four_ways() {
 fn what_may_succeed_later_is_for_now() {
     for (code, reason, message, expected) in [
         (401, "Unauthorized", "Unauthorized", TransientKind::Unauthorized),
+        // RBAC, as an API server says it that has not read the roles yet.
+        (
+            403,
+            "Forbidden",
+            "networkpolicies.networking.k8s.io is forbidden: User \"system:serviceaccount:a:b\" cannot create resource",
+            TransientKind::Unauthorized,
+        ),
         (408, "", "", TransientKind::Timeout),
         (500, "InternalError", "failed calling webhook", TransientKind::ServerError),
         (500, "", "etcdserver: request timed out", TransientKind::ServerError),
@@ -137,7 +153,7 @@ fn what_may_succeed_later_is_for_now() {
         (504, "Timeout", "Timeout: request did not complete within the allotted timeout", TransientKind::Timeout),
         (302, "", "", TransientKind::Interrupted),
     ] {
-        check(APPLY, failure(code, reason, message, json!(null)), Err(expected));
+        check(APPLY(), failure(code, reason, message, json!(null)), Err(expected));
     }
 }
 
@@ -145,7 +161,7 @@ fn what_may_succeed_later_is_for_now() {
 fn a_429_is_plain_text_and_its_header_counts() {
     let retry_after = Some(Duration::from_secs(1));
     let body = b"Too many requests, please try again later.\n".to_vec();
-    let judged = reply::judge(&APPLY, Reply { code: 429, retry_after, body });
+    let judged = reply::judge(&APPLY(), Reply { code: 429, retry_after, body });
     let Err(Ended::ForNow(transient)) = judged else { panic!("{judged:?}") };
     assert_eq!(transient, Transient { kind: TransientKind::Throttled, retry_after });
 }
@@ -225,7 +241,11 @@ async fn a_denied_write_is_fenced_and_never_sent() {
         (ObjectKey::DefaultDeny("team".into()), delete),
         (ObjectKey::Status(policy_key.clone()), status),
     ] {
-        assert_eq!(applier.execute(&key, &request, None).await, Ok(WriteOutcome::Fenced), "{request:?}");
+        assert_eq!(
+            applier.execute(&key, &applier.prepare(&key, &request, None), None).await,
+            Ok(WriteOutcome::Fenced),
+            "{request:?}"
+        );
     }
 }
 
@@ -240,7 +260,7 @@ async fn a_request_that_must_not_be_sent_is_rejected() {
         (ObjectKey::NetworkPolicy(policy_key.clone()), WriteRequest::RemoveKopf),
         (ObjectKey::Status(policy_key), WriteRequest::Read),
     ] {
-        let outcome = applier.execute(&key, &request, None).await;
+        let outcome = applier.execute(&key, &applier.prepare(&key, &request, None), None).await;
         assert!(matches!(outcome, Ok(WriteOutcome::Rejected(_))), "{request:?} gave {outcome:?}");
     }
 }

@@ -12,6 +12,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
+use crate::k8s::backoff::watch_backoff;
 use crate::telemetry::metrics::watches::WatchMetrics;
 
 /// Status codes that last until an administrator acts: not permitted, and not served (by a server before 1.33).
@@ -106,7 +107,7 @@ fn changes<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let changes = watcher(api, config).default_backoff().map(move |event| {
+    let changes = watcher(api, config).backoff(watch_backoff()).map(move |event| {
         let change = change(event, read);
         match &change {
             Change::Unavailable(_) | Change::Lost(_) => metrics.error(source.name()),

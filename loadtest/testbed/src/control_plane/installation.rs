@@ -1,13 +1,22 @@
 //! The controller's own manifests, and replicas of it: pods that no kubelet runs, with tokens that are bound to them.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt as _};
+use kube::api::PostParams;
+use kube::{Api, Client, ResourceExt as _};
 
 use super::ControlPlane;
+use super::manifests::apply_manifests;
+use super::objects::pod_token;
+use crate::eventually;
 
 /// Namespace and service account of deploy/.
 const NAME: &str = "egress-controller";
+/// It takes a moment; a loaded machine is given a multiple.
+const TOKEN_DEADLINE: Duration = Duration::from_secs(30);
 /// What an administrator applies, in this order.
 const MANIFESTS: [&str; 4] = [
     include_str!("../../../../deploy/crd/egresspolicies.yaml"),
@@ -34,17 +43,38 @@ impl Replica {
     }
 }
 
+/// Applies deploy/ to a cluster: the resources, the rights and the fence.
+///
+/// # Errors
+///
+/// When the API server refuses any of it.
+pub async fn install(client: &Client) -> Result<()> {
+    for manifest in MANIFESTS {
+        apply_manifests(client, manifest).await?;
+    }
+    Ok(())
+}
+
+/// A pod of the controller; creates it if absent.
+///
+/// # Errors
+///
+/// When the API server refuses it.
+pub async fn replica(client: &Client, pod: &str) -> Result<Replica> {
+    let token = pod_token(client, NAME, pod, NAME).await?;
+    let object = Api::<Pod>::namespaced(client.clone(), NAME).get(pod).await?;
+    let uid = object.uid().context("a pod without a uid")?;
+    Ok(Replica { pod: pod.to_owned(), uid, token })
+}
+
 impl ControlPlane {
-    /// Applies deploy/: the resources, the rights and the fence.
+    /// As [`install`].
     ///
     /// # Errors
     ///
-    /// When the API server refuses any of it.
+    /// As there.
     pub async fn install(&self) -> Result<()> {
-        for manifest in MANIFESTS {
-            self.apply_manifests(manifest).await?;
-        }
-        Ok(())
+        install(&self.client()).await
     }
 
     /// Takes the fence away again.
@@ -56,15 +86,17 @@ impl ControlPlane {
         self.delete_manifests(include_str!("../../../../deploy/fence.yaml")).await
     }
 
-    /// A pod of the controller; creates it if absent.
+    /// As [`replica`]; returns when the API server takes the token, which it may not while it remembers an earlier pod of that name.
     ///
     /// # Errors
     ///
-    /// When the API server refuses it.
+    /// As there.
     pub async fn replica(&self, pod: &str) -> Result<Replica> {
-        let token = self.pod_token(NAME, pod, NAME).await?;
-        let object = Api::<Pod>::namespaced(self.client(), NAME).get(pod).await?;
-        let uid = object.uid().context("a pod without a uid")?;
-        Ok(Replica { pod: pod.to_owned(), uid, token })
+        let replica = replica(&self.client(), pod).await?;
+        let reviews = Api::<SelfSubjectReview>::all(self.client_for_token(&replica.token));
+        let taken =
+            async || Ok(reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await.map(drop)?);
+        eventually(TOKEN_DEADLINE, taken).await.context("a new pod's token")?;
+        Ok(replica)
     }
 }

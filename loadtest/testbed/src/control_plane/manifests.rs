@@ -7,23 +7,31 @@ use kube::{Api, Client};
 use serde_json::Value;
 
 use super::ControlPlane;
-use super::objects::FIELD_MANAGER;
+use super::objects::{FIELD_MANAGER, apply_crd};
+
+/// Applies every document of a YAML text in its order, and returns when the kinds that it defines are served.
+///
+/// # Errors
+///
+/// When a document is no object, the API server refuses it, or does not serve a new kind in time.
+pub async fn apply_manifests(client: &Client, yaml: &str) -> Result<()> {
+    for document in documents(yaml)? {
+        match document["kind"].as_str() {
+            Some("CustomResourceDefinition") => apply_crd(client, &document.to_string()).await?,
+            _ => apply(client, &document).await.with_context(|| format!("applying {document}"))?,
+        }
+    }
+    Ok(())
+}
 
 impl ControlPlane {
-    /// Applies every document of a YAML text in its order, and returns when the kinds that it defines are served.
+    /// As [`apply_manifests`].
     ///
     /// # Errors
     ///
-    /// When a document is no object, the API server refuses it, or does not serve a new kind in time.
+    /// As there.
     pub async fn apply_manifests(&self, yaml: &str) -> Result<()> {
-        let client = self.client();
-        for document in documents(yaml)? {
-            match document["kind"].as_str() {
-                Some("CustomResourceDefinition") => self.apply_crd(&document.to_string()).await?,
-                _ => apply(&client, &document).await.with_context(|| format!("applying {document}"))?,
-            }
-        }
-        Ok(())
+        apply_manifests(&self.client(), yaml).await
     }
 
     /// Deletes every object of a YAML text.

@@ -10,21 +10,25 @@
 //! ```
 //!
 //! The binaries are built on first use from the Go modules that `control-plane/` pins, and kept under the user's cache folder;
-//! `KUBEBUILDER_ASSETS` names a folder of ready-made ones instead. Everything a control plane starts and writes ends with its value, and with this
+//! `KUBEBUILDER_ASSETS` names a folder of ready-made ones instead. A test that needs a whole cluster leases one ([`ControlPlane::lease`]),
+//! because a start costs seconds. Everything a control plane starts and writes ends with its value, and with this
 //! process however that ends.
 
 mod access;
 mod audit;
+mod base;
 mod binaries;
 mod builder;
 mod compile;
 mod component;
+mod etcd;
 mod faults;
 mod flags;
 mod installation;
 mod manifests;
 mod objects;
 mod pki;
+mod pool;
 mod ports;
 mod process;
 mod ready;
@@ -35,6 +39,7 @@ mod version;
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -46,8 +51,10 @@ pub use audit::AuditLevel;
 pub use binaries::Environment;
 pub use builder::Builder;
 pub use component::Component;
-pub use installation::Replica;
+pub use installation::{Replica, install, replica};
+pub use manifests::apply_manifests;
 pub use pki::ServingCertificate;
+pub use pool::Leased;
 pub use process::Usage;
 pub use version::Version;
 
@@ -56,6 +63,7 @@ pub use version::Version;
 pub struct ControlPlane {
     servers: servers::Servers,
     endpoint: access::Endpoint,
+    etcd: SocketAddr,
 }
 
 impl ControlPlane {

@@ -51,50 +51,61 @@ impl ControlPlane {
     ///
     /// When the text is not that, the API server refuses it, or does not serve it in time.
     pub async fn apply_crd(&self, yaml: &str) -> Result<()> {
-        let client = self.client();
-        // By way of JSON values, because the types' untagged parts are only defined for JSON.
-        let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(yaml).context("parsing the definitions")?;
-        for document in documents {
-            let definition: CustomResourceDefinition =
-                serde_json::from_value(document).context("not a CustomResourceDefinition")?;
-            let name = definition.name_any();
-            let applied = Api::<CustomResourceDefinition>::all(client.clone())
-                .patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&definition))
-                .await
-                .with_context(|| format!("applying {name}"))?;
-            eventually(ESTABLISHED_DEADLINE, || is_served(&client, &applied))
-                .await
-                .with_context(|| format!("{name} is not served"))?;
-        }
-        Ok(())
+        apply_crd(&self.client(), yaml).await
     }
 
-    /// A token of a ServiceAccount that is bound to a pod, as the kubelet would mount it; creates the ServiceAccount and the Pod if absent.
+    /// As [`pod_token`].
     ///
     /// # Errors
     ///
-    /// When the API server refuses one of the three.
+    /// As there.
     pub async fn pod_token(&self, namespace: &str, pod_name: &str, service_account: &str) -> Result<String> {
-        let client = self.client();
-        let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
-        let account = ServiceAccount { metadata: named(service_account), ..ServiceAccount::default() };
-        get_or_create(&accounts, &account).await?;
-        let pod = get_or_create(&Api::namespaced(client, namespace), &pod(pod_name, service_account)).await?;
-
-        let bound = BoundObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            name: Some(pod_name.to_owned()),
-            uid: pod.uid(),
-        };
-        let spec = TokenRequestSpec { bound_object_ref: Some(bound), ..TokenRequestSpec::default() };
-        let request = TokenRequest { spec, ..TokenRequest::default() };
-        let answer = accounts
-            .create_token_request(service_account, &PostParams::default(), &request)
-            .await
-            .context("requesting a token")?;
-        Ok(answer.status.context("a token request without a status")?.token)
+        pod_token(&self.client(), namespace, pod_name, service_account).await
     }
+}
+
+pub(super) async fn apply_crd(client: &Client, yaml: &str) -> Result<()> {
+    // By way of JSON values, because the types' untagged parts are only defined for JSON.
+    let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(yaml).context("parsing the definitions")?;
+    for document in documents {
+        let definition: CustomResourceDefinition =
+            serde_json::from_value(document).context("not a CustomResourceDefinition")?;
+        let name = definition.name_any();
+        let applied = Api::<CustomResourceDefinition>::all(client.clone())
+            .patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&definition))
+            .await
+            .with_context(|| format!("applying {name}"))?;
+        eventually(ESTABLISHED_DEADLINE, || is_served(client, &applied))
+            .await
+            .with_context(|| format!("{name} is not served"))?;
+    }
+    Ok(())
+}
+
+/// A token of a ServiceAccount that is bound to a pod, as the kubelet would mount it; creates the ServiceAccount and the Pod if absent.
+///
+/// # Errors
+///
+/// When the API server refuses one of the three.
+pub async fn pod_token(client: &Client, namespace: &str, pod_name: &str, service_account: &str) -> Result<String> {
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
+    let account = ServiceAccount { metadata: named(service_account), ..ServiceAccount::default() };
+    get_or_create(&accounts, &account).await?;
+    let pod = get_or_create(&Api::namespaced(client.clone(), namespace), &pod(pod_name, service_account)).await?;
+
+    let bound = BoundObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: Some(pod_name.to_owned()),
+        uid: pod.uid(),
+    };
+    let spec = TokenRequestSpec { bound_object_ref: Some(bound), ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let answer = accounts
+        .create_token_request(service_account, &PostParams::default(), &request)
+        .await
+        .context("requesting a token")?;
+    Ok(answer.status.context("a token request without a status")?.token)
 }
 
 /// The condition comes a moment before the objects can be reached, so both are asked for.

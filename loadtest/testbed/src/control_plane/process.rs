@@ -74,13 +74,23 @@ impl Process {
     }
 
     pub(super) fn usage(&self) -> Result<Usage> {
-        let folder = PathBuf::from(format!("/proc/{}", self.id()));
-        let read =
-            |file| fs::read_to_string(folder.join(file)).with_context(|| format!("reading {file} of {}", self.name));
+        Usage::of(self.id()).with_context(|| format!("the use of {}", self.name))
+    }
+}
+
+impl Usage {
+    /// What a running process has used so far (proc(5)).
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn of(process_id: u32) -> Result<Self> {
+        let folder = PathBuf::from(format!("/proc/{process_id}"));
+        let read = |file| fs::read_to_string(folder.join(file)).with_context(|| format!("reading {file}"));
         let (stat, status) = (read("stat")?, read("status")?);
         let cpu = cpu_of_stat(&stat).context("an unknown form of /proc/PID/stat")?;
         let memory = |field| kilobytes_of_status(&status, field).map(|kilobytes| kilobytes * 1024);
-        Ok(Usage { cpu, memory: memory("VmRSS").unwrap_or(0), peak_memory: memory("VmHWM").unwrap_or(0) })
+        Ok(Self { cpu, memory: memory("VmRSS").unwrap_or(0), peak_memory: memory("VmHWM").unwrap_or(0) })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
@@ -24,6 +25,8 @@ pub(super) struct Launch {
 pub(super) struct Servers {
     pub(super) running: Mutex<BTreeMap<Component, Process>>,
     pub(super) launches: BTreeMap<Component, Launch>,
+    /// Whether one of them was ever stopped or sent a signal.
+    pub(super) disturbed: AtomicBool,
     pub(super) supervisor: Supervisor,
 }
 
@@ -45,8 +48,13 @@ impl Servers {
 
     /// Kills and reaps.
     pub(super) fn stop(&self, component: Component) -> Result<()> {
+        self.disturbed.store(true, Ordering::Relaxed);
         let process = self.running().remove(&component);
         process.map(drop).with_context(|| format!("{component} does not run"))
+    }
+
+    pub(super) fn are_undisturbed(&self) -> bool {
+        !self.disturbed.load(Ordering::Relaxed)
     }
 
     pub(super) fn ensure_running(&self, component: Component) -> Result<()> {
@@ -54,6 +62,7 @@ impl Servers {
     }
 
     pub(super) fn signal(&self, component: Component, signal: Signal) -> Result<()> {
+        self.disturbed.store(true, Ordering::Relaxed);
         self.with(component, |process| process.signal(signal))
     }
 

@@ -1,9 +1,9 @@
 //! From options to a control plane that answers.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result};
 
@@ -69,9 +69,9 @@ impl Builder {
             (*component, Launch { command, log: files.log(component.name()) })
         });
         let launches = launches.collect();
-        let control_plane =
-            ControlPlane { servers: Servers { running: Mutex::new(BTreeMap::new()), launches, supervisor }, endpoint };
-        control_plane.start_all(etcd).await?;
+        let servers = Servers { running: Mutex::default(), launches, disturbed: AtomicBool::new(false), supervisor };
+        let control_plane = ControlPlane { servers, endpoint, etcd };
+        control_plane.start_all().await?;
         Ok(control_plane)
     }
 
@@ -94,9 +94,9 @@ impl Builder {
 }
 
 impl ControlPlane {
-    async fn start_all(&self, etcd: SocketAddr) -> Result<()> {
+    async fn start_all(&self) -> Result<()> {
         self.servers.start(Component::Etcd)?;
-        ready::etcd(&self.servers, etcd).await?;
+        ready::etcd(&self.servers, self.etcd).await?;
         self.servers.start(Component::ApiServer)?;
         ready::api_server(&self.servers, &self.endpoint).await?;
         if self.servers.launches.contains_key(&Component::ControllerManager) {

@@ -1,5 +1,7 @@
 //! What holds for every book.
 
+use std::collections::BTreeMap;
+
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::select;

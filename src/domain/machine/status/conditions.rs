@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::super::hosts::{HostState, LastLookup};
 use super::super::live::Live;
 use super::super::{Effect, Machine, Standing};
-use super::time;
+use super::{Said, time};
 use crate::api::{
     AcceptedReason, AppliedReason, ConditionType, DroppedReason, EgressPolicyStatus, Mode, ResolvedReason,
 };
@@ -42,14 +42,14 @@ impl Machine {
             .map(|finding| {
                 let kind = finding.kind.as_str();
                 let status = finding.status();
-                let since = self.status.conditions.iter().find(|(k, s, _, _)| k == kind && s == status);
+                let since = self.status.said(kind).and_then(|said| said.since_if(status));
                 Condition {
                     type_: kind.to_owned(),
                     status: status.to_owned(),
                     reason: finding.reason.to_owned(),
                     message: finding.message,
                     observed_generation: Some(self.policy.generation),
-                    last_transition_time: since.map_or_else(|| time(now.unix), |(_, _, _, at)| at.clone()),
+                    last_transition_time: since.cloned().unwrap_or_else(|| time(now.unix)),
                 }
             })
             .collect()
@@ -194,9 +194,7 @@ impl Machine {
     pub(super) fn conditions_changed(&mut self, status: &EgressPolicyStatus, now: Now, effects: &mut Vec<Effect>) {
         for condition in &status.conditions {
             let kind = condition.type_.as_str();
-            let before = self.status.conditions.iter().find(|(k, _, _, _)| k == kind);
-            let is_news =
-                before.is_none_or(|(_, status, reason, _)| (status, reason) != (&condition.status, &condition.reason));
+            let is_news = self.status.said(kind).is_none_or(|before| !before.same(&Said::of(condition)));
             let event = match (kind, condition.status.as_str()) {
                 ("Resolved", "False") => Some("LookupsFailing"),
                 ("Accepted", "False") => Some("PartlyInvalid"),

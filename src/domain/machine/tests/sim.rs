@@ -278,6 +278,15 @@ impl Sim {
         }
     }
 
+    /// What was held is stored, but its answer is lost, and when it is sent again the fence refuses it.
+    pub(super) fn release_behind_the_fence(&mut self) {
+        self.hold = false;
+        for (seq, request) in std::mem::take(&mut self.unanswered) {
+            drop(self.store(request));
+            self.input(Input::Outcome { seq, outcome: WriteOutcome::Fenced });
+        }
+    }
+
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {

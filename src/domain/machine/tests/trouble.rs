@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::sim::{Sim, hosts};
+use crate::machine::Input;
 use crate::write::{WriteOutcome, WriteRequest};
 
 fn reject_applies(request: &WriteRequest) -> Option<WriteOutcome> {
@@ -62,4 +63,33 @@ fn an_object_that_is_replaced_under_our_hands_is_reread_and_written() {
     sim.answer("a.example", &["192.0.2.3"]);
     sim.advance(Duration::from_secs(5));
     sim.assert_allowed(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+}
+
+#[test]
+fn a_fenced_write_that_was_stored_all_the_same_is_not_stored_again_under_the_next_epoch() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    sim.answer("a.example", &["192.0.2.1"]);
+    sim.hold = true;
+    sim.answer("a.example", &["192.0.2.2"]);
+    sim.release_behind_the_fence();
+    sim.assert_condition("Applied", "False", "Fenced");
+    let (revisions, reads) = (sim.revisions.len(), sim.reads);
+    sim.input(Input::Resumed { status_lost: false });
+    assert_eq!((sim.revisions.len(), sim.reads), (revisions, reads + 1));
+    sim.assert_allowed(&["192.0.2.1", "192.0.2.2"]);
+    sim.assert_condition("Applied", "True", "Applied");
+}
+
+#[test]
+fn a_fenced_write_that_was_not_stored_is_written_once_under_the_next_epoch() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    sim.answer("a.example", &["192.0.2.1"]);
+    sim.refusal = Some(|request| matches!(request, WriteRequest::Apply(_)).then_some(WriteOutcome::Fenced));
+    sim.answer("a.example", &["192.0.2.2"]);
+    sim.refusal = None;
+    let revisions = sim.revisions.len();
+    sim.input(Input::Resumed { status_lost: false });
+    assert_eq!(sim.revisions.len(), revisions + 1);
+    sim.assert_allowed(&["192.0.2.1", "192.0.2.2"]);
+    sim.assert_condition("Applied", "True", "Applied");
 }

@@ -1,0 +1,145 @@
+//! Another controller in the place of ours: its process, and its resources.
+
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use kube::Api;
+use kube::api::{DynamicObject, GroupVersionKind, PostParams, TypeMeta};
+use kube::discovery::pinned_kind;
+use serde_json::Value;
+
+use super::bed::Bed;
+use super::options::Options;
+use super::progress::Progress;
+use super::workload::Workload;
+
+/// Requests of the set-up under way at once.
+const AT_ONCE: usize = 16;
+
+/// See the module documentation.
+pub struct Peer {
+    command: String,
+    template: String,
+    child: Option<Child>,
+}
+
+impl Peer {
+    /// The peer that the flags name, if they do.
+    ///
+    /// # Errors
+    /// When the template cannot be read.
+    pub fn read(options: &Options) -> Result<Option<Self>> {
+        let (Some(command), Some(file)) = (&options.controller, &options.template) else { return Ok(None) };
+        let template = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        Ok(Some(Self { command: command.clone(), template, child: None }))
+    }
+
+    /// The resource of a policy.
+    fn resource(&self, workload: &Workload, policy: usize) -> Result<Value> {
+        let hosts: Vec<String> = workload.hosts_of(policy).iter().map(|host| Workload::host(*host)).collect();
+        let text = fill_in(&self.template, &Workload::policy(policy), &workload.namespace_of(policy), &hosts)?;
+        serde_saphyr::from_str(&text).context("the template is no YAML object")
+    }
+
+    /// Creates its resources.
+    ///
+    /// # Errors
+    /// When the template is no object, or the API server refuses one.
+    pub async fn fill(&self, bed: &Bed) -> Result<()> {
+        let total = bed.workload.size.policies;
+        let types: TypeMeta = serde_json::from_value(self.resource(&bed.workload, 0)?)?;
+        let (kind, _) = pinned_kind(&bed.client, &GroupVersionKind::try_from(types)?).await?;
+        let progress = Progress::new("creating resources", total);
+        let create = |policy: usize| {
+            let object = self.resource(&bed.workload, policy);
+            let namespace = bed.workload.namespace_of(policy);
+            let api = Api::<DynamicObject>::namespaced_with(bed.client.clone(), &namespace, &kind);
+            let progress = &progress;
+            async move {
+                let object: DynamicObject = serde_json::from_value(object?)?;
+                api.create(&PostParams::default(), &object)
+                    .await
+                    .with_context(|| format!("creating resource {policy}"))?;
+                progress.one();
+                anyhow::Ok(())
+            }
+        };
+        stream::iter(0..total).map(create).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        progress.done();
+        Ok(())
+    }
+
+    /// Starts it, in a process group of its own.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&mut self, kubeconfig: &Path, dns: SocketAddr) -> Result<Instant> {
+        let since = Instant::now();
+        let child = Command::new("sh")
+            // The shell becomes the command, so that its process id is the controller's.
+            .args(["-c", &format!("exec {}", self.command)])
+            .env("KUBECONFIG", kubeconfig)
+            .env("DNS_HOST", dns.ip().to_string())
+            .env("DNS_PORT", dns.port().to_string())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("starting {}", self.command))?;
+        self.child = Some(child);
+        Ok(since)
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Ends it.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // An error means that it has ended already.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// The template with its marks replaced; a line with `{{host}}` is there once for each host.
+fn fill_in(template: &str, name: &str, namespace: &str, hosts: &[String]) -> Result<String> {
+    let list = serde_json::to_string(hosts)?;
+    let lines = template.lines().flat_map(|line| {
+        let times = if line.contains("{{host}}") { hosts.len() } else { 1 };
+        (0..times).map(move |number| line.replace("{{host}}", hosts.get(number).map_or("", String::as_str)))
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    Ok(text.replace("{{name}}", name).replace("{{namespace}}", namespace).replace("{{hosts}}", &list))
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_takes_the_hosts_as_a_list_or_line_by_line() {
+        let template = "name: {{name}}\nin: {{namespace}}\nall: {{hosts}}\nto:\n  - host: {{host}}\n";
+        let hosts = ["a.example".to_owned(), "b.example".to_owned()];
+        let text = fill_in(template, "policy-1", "team-1", &hosts).expect("a text");
+        let object: Value = serde_saphyr::from_str(&text).expect("YAML");
+        let to = serde_json::json!([{"host": "a.example"}, {"host": "b.example"}]);
+        let expected = serde_json::json!({"name": "policy-1", "in": "team-1", "all": hosts, "to": to});
+        assert_eq!(object, expected);
+    }
+}

@@ -1,0 +1,104 @@
+//! What the API server says it was asked: its own counters, and those of a replica.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use kube::Client;
+
+/// Verb, resource with its subresource, status code.
+pub type Kind = (String, String, String);
+
+/// Requests so far.
+#[derive(Clone, Debug, Default)]
+pub struct Requests {
+    /// By kind.
+    pub counts: BTreeMap<Kind, u64>,
+    /// Bytes of watch events sent, all watches together.
+    pub watched: u64,
+}
+
+impl Requests {
+    /// Reads the API server's metrics.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn read(client: &Client) -> Result<Self> {
+        let text = client.request_text(http::Request::get("/metrics").body(Vec::new())?).await?;
+        let mut requests = Self::default();
+        for (name, labels, value) in text.lines().filter_map(series) {
+            if name == "apiserver_request_total" {
+                let label = |name: &str| label(labels, name).to_owned();
+                let resource = match (label("resource"), label("subresource")) {
+                    (resource, sub) if sub.is_empty() => resource,
+                    (resource, sub) => format!("{resource}/{sub}"),
+                };
+                *requests.counts.entry((label("verb"), resource, label("code"))).or_default() += value as u64;
+            } else if name == "apiserver_watch_events_sizes_sum" {
+                requests.watched += value as u64;
+            }
+        }
+        Ok(requests)
+    }
+
+    /// What was asked since an earlier reading.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let earlier = |kind: &Kind| before.counts.get(kind).copied().unwrap_or_default();
+        let counts = self.counts.iter().map(|(kind, count)| (kind.clone(), count.saturating_sub(earlier(kind))));
+        let counts = counts.filter(|(_, count)| *count > 0).collect();
+        Self { counts, watched: self.watched.saturating_sub(before.watched) }
+    }
+
+    /// Requests of a verb (any if empty) for a resource.
+    #[must_use]
+    pub fn of(&self, verb: &str, resource: &str) -> u64 {
+        let matches = |kind: &Kind| (verb.is_empty() || kind.0 == verb) && kind.1 == resource;
+        self.counts.iter().filter(|(kind, _)| matches(kind)).map(|(_, count)| count).sum()
+    }
+
+    /// Requests that were answered with a status code.
+    #[must_use]
+    pub fn answered(&self, code: &str) -> u64 {
+        self.counts.iter().filter(|((_, _, found), _)| found == code).map(|(_, count)| count).sum()
+    }
+}
+
+/// The value of a metric of a replica, its series added up.
+#[must_use]
+pub fn metric(page: &str, metric: &str) -> f64 {
+    page.lines().filter_map(series).filter(|(name, _, _)| *name == metric).map(|(_, _, value)| value).sum()
+}
+
+/// Name, labels and value of a line of the text format.
+fn series(line: &str) -> Option<(&str, &str, f64)> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let (series, value) = line.rsplit_once(' ')?;
+    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+    Some((name, labels, value.parse().ok()?))
+}
+
+fn label<'a>(labels: &'a str, name: &str) -> &'a str {
+    let start = labels.split(',').find_map(|label| label.strip_prefix(name)?.strip_prefix("=\""));
+    start.map_or("", |value| value.trim_end_matches('}').trim_end_matches('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_taken_apart_by_its_labels() {
+        let line = r#"apiserver_request_total{code="201",resource="networkpolicies",subresource="",verb="POST"} 12"#;
+        let (name, labels, value) = series(line).expect("a series");
+        assert_eq!((name, value), ("apiserver_request_total", 12.0));
+        assert_eq!([label(labels, "verb"), label(labels, "code"), label(labels, "subresource")], ["POST", "201", ""]);
+    }
+
+    #[test]
+    fn a_metric_is_the_sum_of_its_series_and_of_no_other() {
+        let page = "# TYPE writes counter\nwrites{a=\"1\"} 2\nwrites{a=\"2\"} 3\nwrites_total 9\n";
+        assert!((metric(page, "writes") - 5.0).abs() < f64::EPSILON);
+    }
+}

@@ -1,0 +1,103 @@
+//! Policies exist, the controller starts: how long until every NetworkPolicy is right, and what does it cost?
+
+use std::time::Duration;
+
+use anyhow::Result;
+use egress_testbed::eventually;
+use loadtest_report::{Axis, Plot, Report, Scale, Style};
+
+use super::{ceiling as ceiling_figures, patience};
+use crate::load::bed::Bed;
+use crate::load::ceiling;
+use crate::load::figures::Figures;
+use crate::load::options::Options;
+use crate::load::timeline::{Timeline, cumulated, line};
+use crate::load::window::{Window, used};
+
+const KIB: f64 = 1024.0;
+/// A process without work has taken what memory it takes by then.
+const BASELINE_AFTER: Duration = Duration::from_secs(5);
+
+/// Runs it.
+///
+/// # Errors
+/// When the policies do not become right.
+pub async fn run(options: Options, mut report: Report) -> Result<Report> {
+    let mut bed = Bed::open(&options).await?;
+    let baseline = baseline(&mut bed).await?;
+    let before = ceiling::measure(&bed, 1).await?;
+    bed.fill().await?;
+    drop(bed.observer.reset());
+
+    let window = Window::open(&bed).await?;
+    let since = bed.start_controller().await?;
+    let timeline = Timeline::start(&bed);
+    bed.want_all(since);
+    bed.settled("NetworkPolicies", patience(bed.workload.size.policies)).await?;
+    let counts = bed.observer.reset();
+    let seconds = counts.last.map_or(f64::NAN, |last| last.duration_since(since).as_secs_f64());
+    let at_network_policies = window.cost(&bed).await?;
+    if bed.peer.is_none() {
+        bed.ready(patience(bed.workload.size.policies)).await?;
+    }
+    let all_seconds = since.elapsed().as_secs_f64();
+    let cost = window.cost(&bed).await?;
+    let plots = timeline.plots("converge");
+    drop(timeline);
+    bed.stop_controller().await?;
+    let ceiling = before.lower(ceiling::measure(&bed, 2).await?);
+
+    let policies = bed.workload.size.policies;
+    let mut figures = Figures { report: &mut report };
+    figures.add("seconds", "Every NetworkPolicy right", seconds, "s");
+    figures.add("status_seconds", "Every status right", all_seconds, "s");
+    let bare = policies as f64 / ceiling.creates;
+    figures.add("relative_to_creates", "Time, relative to as many bare creates", seconds / bare, "ratio");
+    let (creates, statuses) = (cost.network_policy_writes(), cost.status_writes());
+    let least = ceiling.seconds(creates, 0, statuses);
+    figures.add("relative_to_ceiling", "Time with statuses, relative to the ceiling", all_seconds / least, "ratio");
+    figures.add(
+        "first_cpu",
+        "CPU of the controller until every NetworkPolicy was right",
+        at_network_policies.controller_cpu,
+        "s",
+    );
+    let mib = at_network_policies.memory as f64 / KIB / KIB;
+    figures.add("first_memory", "Resident memory when every NetworkPolicy was right", mib, "MiB");
+    figures.add("baseline_memory", "Resident memory of a replica without work", baseline / KIB / KIB, "MiB");
+    let replicas = bed.workload.size.replicas as f64;
+    let each = (cost.memory as f64 - baseline * replicas) / policies as f64 / KIB;
+    figures.add("memory_per_policy", "Memory per policy over the baseline", each, "KiB");
+    figures.cost(&cost, policies);
+    // By the time of the last status some answers have expired.
+    let over = at_network_policies.queries() as f64 / at_network_policies.lookups.len() as f64;
+    figures.add("lookups_over_minimum", "DNS queries, relative to one per name and type", over, "ratio");
+    figures.add("unchanged", "Revisions that changed nothing", counts.unchanged as f64, "count");
+    figures.latencies("latency", "From the start to a policy's address", &counts.latencies);
+    ceiling_figures::add(&mut report, ceiling);
+    let right = cumulated(&counts.right, since);
+    let reference = vec![(0.0, 0.0), (bare, policies as f64)];
+    report.plots.push(Plot {
+        id: "converge.right_over_time".to_owned(),
+        title: "Policies that are right".to_owned(),
+        x: Axis { label: "Time since the start".to_owned(), unit: "s".to_owned(), scale: Scale::Linear },
+        y: Axis { label: "Policies".to_owned(), unit: String::new(), scale: Scale::Linear },
+        lines: vec![line("controller", right, Style::Line), line("bare creates", reference, Style::Dashed)],
+        help: "Dashed: a minimal client that creates as many NetworkPolicies and does nothing else.".to_owned(),
+    });
+    report.plots.extend(plots);
+    Ok(report)
+}
+
+/// Resident bytes of a replica that has nothing to do.
+async fn baseline(bed: &mut Bed) -> Result<f64> {
+    if bed.peer.is_some() {
+        return Ok(0.0);
+    }
+    bed.new_pod().await?;
+    eventually(Duration::from_secs(60), || bed.replicas[0].page("/readyz")).await?;
+    tokio::time::sleep(BASELINE_AFTER).await;
+    let memory = used(&bed.controller_ids()).memory;
+    bed.stop_controller().await?;
+    Ok(memory as f64)
+}

@@ -1,0 +1,117 @@
+//! A third of the names are dead, slow or huge: the others must not notice.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use egress_testbed::dns::{RecordType, Script};
+use loadtest_report::Report;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{limit_to_answers, patience};
+use crate::load::bed::Bed;
+use crate::load::figures::Figures;
+use crate::load::options::Options;
+use crate::load::progress::Progress;
+use crate::load::timeline::Timeline;
+use crate::load::window::Window;
+use crate::load::workload::Workload;
+
+/// A slow name's answer takes so long: longer than a query is waited for.
+const SLOW: Duration = Duration::from_secs(3);
+/// Addresses of a huge one.
+const HUGE: usize = 200;
+/// Live hosts whose answer changes, per second.
+const CHANGES: f64 = 1.0;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Live,
+    Dead,
+    Slow,
+    Huge,
+}
+
+fn kind(host: usize) -> Kind {
+    match host % 9 {
+        0 => Kind::Dead,
+        3 => Kind::Slow,
+        6 => Kind::Huge,
+        _ => Kind::Live,
+    }
+}
+
+/// Addresses of a huge name: a block of RFC 6598's space for each.
+fn huge(host: usize) -> Vec<IpAddr> {
+    (0..HUGE).map(|number| IpAddr::V4(Ipv4Addr::from(0x6440_0000 + (host * 256 + number) as u32))).collect()
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When the policies do not become right.
+pub async fn run(options: Options, mut report: Report) -> Result<Report> {
+    let mut bed = Bed::open(&options).await?;
+    let size = bed.workload.size.clone();
+    let of_kind = |wanted: Kind| (0..size.hosts).filter(move |host| kind(*host) == wanted);
+    for host in of_kind(Kind::Dead) {
+        for record in [RecordType::A, RecordType::AAAA] {
+            bed.dns.set(&Workload::host(host), record, Script::Silence);
+        }
+    }
+    for host in of_kind(Kind::Slow) {
+        let slow = Script::answer(bed.workload.answer(host, 0), size.ttl).delayed(SLOW);
+        bed.dns.set(&Workload::host(host), RecordType::A, slow);
+    }
+    for host in of_kind(Kind::Huge) {
+        bed.dns.set_host(&Workload::host(host), &huge(host), size.ttl);
+    }
+    limit_to_answers(&bed);
+    for host in of_kind(Kind::Huge) {
+        bed.observer.limit(bed.workload.policies_of(host).iter().map(|policy| (*policy, huge(host))));
+    }
+    bed.fill().await?;
+
+    let since = bed.start_controller().await?;
+    let live = |policy: usize| {
+        let hosts = bed.workload.hosts_of(policy).iter().filter(|host| kind(**host) == Kind::Live);
+        hosts.flat_map(|host| bed.workload.answer(*host, 0)).collect::<Vec<_>>()
+    };
+    bed.observer.want((0..size.policies).map(|policy| (policy, live(policy))), since);
+    bed.settled("live names of all policies", patience(size.policies)).await?;
+    let started = since.elapsed();
+    Progress::wait("settling", Duration::from_secs(u64::from(size.ttl).min(60))).await;
+    let first = bed.observer.reset();
+
+    let timeline = Timeline::start(&bed);
+    let window = Window::open(&bed).await?;
+    let hosts: Vec<usize> = of_kind(Kind::Live).collect();
+    let progress = Progress::new("live names change", options.window_seconds as usize);
+    let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / CHANGES));
+    for second in 0..options.window_seconds {
+        ticks.tick().await;
+        bed.change(hosts[second as usize * 7 % hosts.len()]);
+        limit_to_answers(&bed);
+        progress.at(second as usize);
+    }
+    progress.done();
+    bed.settled("the last changes", patience(size.policies)).await?;
+    let counts = bed.observer.reset();
+    let cost = window.cost(&bed).await?;
+
+    let mut figures = Figures { report: &mut report };
+    figures.add("live_seconds", "Live names of every policy allowed after the start", started.as_secs_f64(), "s");
+    figures.latencies("committed", "From a live name's changed answer to the NetworkPolicy", &counts.latencies);
+    let bound = f64::from(size.ttl.max(10)) + 1.0;
+    let p99 = counts.latencies.value_at_quantile(0.99) as f64 / 1e6;
+    figures.add("p99_beyond_ttl", "The same p99, relative to TTL + 1 s", p99 / bound, "ratio");
+    let open = [first.open, counts.open].concat();
+    figures.add("open", "Revisions that allowed more than was ever answered", open.len() as f64, "count");
+    figures.add("removed", "Addresses removed", (first.removed + counts.removed) as f64, "count");
+    figures.cost(&cost, size.policies);
+    let (addresses, most) = bed.observer.addresses();
+    figures.add("addresses", "Addresses allowed, of all policies", addresses as f64, "count");
+    figures.add("addresses_most", "Addresses of the largest policy", most as f64, "count");
+    report.notes.extend(open);
+    report.plots.extend(timeline.plots("hostile"));
+    Ok(report)
+}

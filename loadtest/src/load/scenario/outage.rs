@@ -1,0 +1,71 @@
+//! DNS fails while the controller starts, and again later while it is killed: nothing opens, nothing is lost.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use egress_testbed::dns::Script;
+use loadtest_report::Report;
+
+use super::{limit_to_answers, patience};
+use crate::load::bed::Bed;
+use crate::load::figures::Figures;
+use crate::load::options::Options;
+use crate::load::progress::Progress;
+
+/// How long DNS fails at the start.
+const AT_START: Duration = Duration::from_secs(20);
+/// How long it fails later; the controller is killed in the middle.
+const LATER: Duration = Duration::from_secs(75);
+/// One host in so many changes its answer during the second outage.
+const CHANGED: usize = 10;
+
+/// Runs it.
+///
+/// # Errors
+/// When the policies do not become right.
+pub async fn run(options: Options, mut report: Report) -> Result<Report> {
+    let mut bed = Bed::open(&options).await?;
+    limit_to_answers(&bed);
+    bed.fill().await?;
+    let within = patience(bed.workload.size.policies);
+
+    bed.dns.set_all(Some(Script::ServFail));
+    let since = bed.start_controller().await?;
+    Progress::wait("DNS fails", AT_START.saturating_sub(since.elapsed())).await;
+    bed.dns.set_all(None);
+    let back = Instant::now();
+    bed.want_all(back);
+    bed.settled("after the first outage", within).await?;
+    let first = back.elapsed();
+    bed.ready(within).await?;
+
+    bed.dns.set_all(Some(Script::ServFail));
+    let began = Instant::now();
+    drop(bed.observer.reset());
+    Progress::wait("DNS fails", LATER / 2).await;
+    let pod = bed.replicas[0].pod.clone();
+    // Dropping it kills it.
+    bed.replicas.clear();
+    bed.start_in(&pod).await?;
+    for host in (0..bed.workload.size.hosts).step_by(CHANGED) {
+        bed.change(host);
+    }
+    Progress::wait("DNS fails", LATER.saturating_sub(began.elapsed())).await;
+    let meanwhile = bed.observer.reset();
+    bed.dns.set_all(None);
+    let back = Instant::now();
+    bed.settled("after the second outage", within).await?;
+    let second = back.elapsed();
+    let counts = bed.observer.reset();
+
+    let mut figures = Figures { report: &mut report };
+    figures.add("first_seconds", "Right after an outage of 20 s at the start", first.as_secs_f64(), "s");
+    figures.add("second_seconds", "Right after an outage of 75 s with a restart in it", second.as_secs_f64(), "s");
+    let removed = meanwhile.removed + counts.removed;
+    figures.add("removed", "Addresses removed", removed as f64, "count");
+    let open = [meanwhile.open, counts.open].concat();
+    figures.add("open", "Revisions that allowed more than was ever answered", open.len() as f64, "count");
+    figures.add("writes_meanwhile", "Revisions while DNS failed", meanwhile.revisions as f64, "count");
+    report.notes.extend(open);
+    Ok(report)
+}

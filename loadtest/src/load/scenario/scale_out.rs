@@ -1,0 +1,60 @@
+//! The same start with 1, 2, … replicas.
+
+use anyhow::Result;
+use loadtest_report::{Axis, Plot, Report, Scale, Style};
+
+use super::patience;
+use crate::load::bed::Bed;
+use crate::load::figures::Figures;
+use crate::load::options::Options;
+use crate::load::timeline::line;
+use crate::load::window::Window;
+
+/// Replicas of the last round, where the flag does not ask for more.
+const REPLICAS: usize = 4;
+
+/// Runs it.
+///
+/// # Errors
+/// When the policies do not become right.
+pub async fn run(options: Options, mut report: Report) -> Result<Report> {
+    let (mut times, mut cpu, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    for replicas in 1..=options.size.replicas.max(REPLICAS) {
+        let mut options = options.clone();
+        options.size.replicas = replicas;
+        eprintln!("{replicas} of {REPLICAS}");
+        let mut bed = Bed::open(&options).await?;
+        bed.fill().await?;
+        let window = Window::open(&bed).await?;
+        let since = bed.start_controller().await?;
+        bed.want_all(since);
+        bed.settled("NetworkPolicies", patience(options.size.policies)).await?;
+        let seconds = since.elapsed().as_secs_f64();
+        bed.ready(patience(options.size.policies)).await?;
+        let cost = window.cost(&bed).await?;
+        let mut figures = Figures { report: &mut report };
+        let of = format!("with {replicas} replicas");
+        figures.add(&format!("seconds_{replicas}"), &format!("Every NetworkPolicy right, {of}"), seconds, "s");
+        figures.add(&format!("cpu_{replicas}"), &format!("CPU of the controller, {of}"), cost.controller_cpu, "s");
+        let mib = cost.memory as f64 / 1024.0 / 1024.0;
+        figures.add(&format!("memory_{replicas}"), &format!("Memory of the controller, {of}"), mib, "MiB");
+        let lookups = cost.queries() as f64;
+        figures.add(&format!("lookups_{replicas}"), &format!("DNS queries, {of}"), lookups, "count");
+        let x = replicas as f64;
+        times.push((x, seconds));
+        cpu.push((x, cost.controller_cpu));
+        memory.push((x, mib));
+    }
+    let plot = |id: &str, title: &str, unit: &str, points| Plot {
+        id: format!("scale-out.{id}"),
+        title: title.to_owned(),
+        x: Axis { label: "Replicas".to_owned(), unit: String::new(), scale: Scale::Linear },
+        y: Axis { label: title.to_owned(), unit: unit.to_owned(), scale: Scale::Linear },
+        lines: vec![line(title, points, Style::Line)],
+        help: String::new(),
+    };
+    report.plots.push(plot("time", "Every NetworkPolicy right", "s", times));
+    report.plots.push(plot("cpu", "CPU of all replicas", "s", cpu));
+    report.plots.push(plot("memory", "Memory of all replicas", "MiB", memory));
+    Ok(report)
+}

@@ -1,0 +1,60 @@
+//! How long a watch or list that failed waits before it is tried again.
+
+use std::time::Duration;
+
+use kube::runtime::utils::{Backoff, ResetTimerBackoff};
+
+/// Wait after the first failure: a connection that was merely closed is back before anybody notices.
+const FIRST: Duration = Duration::from_millis(400);
+/// Longest wait, before jitter of up to half as much again. After an outage a watch needs up to three attempts: a restarted
+/// API server has not read the roles yet, and then answers with 410. kube's own 30 s would leave changes unseen for minutes.
+const MAX: Duration = Duration::from_secs(2);
+/// Without a failure for so long the next one is a first one: more than the longest wait with its jitter.
+const FORGIVEN: Duration = Duration::from_secs(20);
+
+/// The waits of one watch.
+pub fn watch_backoff() -> impl Backoff {
+    ResetTimerBackoff::new(Doubling { next: FIRST }, FORGIVEN)
+}
+
+/// Doubles from [`FIRST`] to [`MAX`]; each wait is up to half as long again at random, so that replicas do not come at once.
+struct Doubling {
+    next: Duration,
+}
+
+impl Iterator for Doubling {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = self.next;
+        self.next = MAX.min(wait * 2);
+        Some(wait.mul_f64(1.0 + rand::random::<f64>() / 2.0))
+    }
+}
+
+impl Backoff for Doubling {
+    fn reset(&mut self) {
+        self.next = FIRST;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_an_outage_of_any_length_leaves_none_longer_than_three_seconds() {
+        let waits: Vec<Duration> = watch_backoff().take(50).collect();
+        assert_eq!(waits.len(), 50, "a watch is never given up");
+        assert!(waits[0] < FIRST * 2, "{waits:?}");
+        assert!(waits[10..].iter().all(|wait| (MAX..=MAX * 3 / 2).contains(wait)), "{waits:?}");
+    }
+
+    #[test]
+    fn an_event_makes_the_next_failure_a_first_one() {
+        let mut backoff = watch_backoff();
+        let before = backoff.by_ref().nth(10);
+        backoff.reset();
+        assert!(before >= Some(MAX) && backoff.next() < Some(FIRST * 2));
+    }
+}
