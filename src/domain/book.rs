@@ -108,7 +108,8 @@ impl AddressBook {
         let mut total = self.len();
         let mut fresh: BTreeSet<IpAddr> = BTreeSet::new();
         {
-            let entries = self.hosts.entry(host.clone()).or_default();
+            let room = answer.len().min(caps.per_host);
+            let entries = self.hosts.entry(host.clone()).or_insert_with(|| Entries::with_capacity(room));
             for address in answer {
                 match entries.get_mut(address) {
                     Some(last) => *last = seen.max(*last),

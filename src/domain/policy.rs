@@ -101,6 +101,7 @@ impl ValidatedPolicy {
         let Parser { mut hosts, mut blocks, mut namespaces, problems, .. } = parser;
         hosts.sort_unstable();
         hosts.dedup();
+        hosts.shrink_to_fit();
         blocks.sort_unstable();
         blocks.dedup();
         namespaces.sort_by_cached_key(namespace_sort_key);

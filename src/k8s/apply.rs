@@ -192,11 +192,11 @@ impl Applier {
                 self.send::<EgressPolicy>(key, Method::StatusJson(patch.clone())).await?;
                 Ok(WriteOutcome::Written(None))
             }
-            Prepared::RemoveKopf => self.remove_kopf(key).await,
+            Prepared::RemoveKopf => self.remove_kopf(key).await.map_err(given_up_without_rights),
             Prepared::Event(event) => match self.send::<Event>(key, Method::Create(event.clone())).await {
                 // Its name is ours alone: an earlier attempt was committed.
                 Ok(_) | Err(Ended::Final(WriteOutcome::AlreadyExists)) => Ok(WriteOutcome::Written(None)),
-                Err(ended) => Err(ended),
+                Err(ended) => Err(given_up_without_rights(ended)),
             },
             Prepared::Misuse(message) => Err(misuse(message)),
         }
@@ -349,6 +349,16 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Ended> {
 /// A request that must not be sent: a defect of ours, told to the policy rather than tried for ever.
 fn misuse(message: &str) -> Ended {
     Ended::Final(WriteOutcome::Rejected(message.to_owned()))
+}
+
+/// What only tells or tidies up is not worth waiting for rights: thousands of Events would be asked for again and again.
+fn given_up_without_rights(ended: Ended) -> Ended {
+    match ended {
+        Ended::ForNow(Transient { kind: TransientKind::Unauthorized, .. }) => {
+            Ended::Final(WriteOutcome::Rejected("no right to do that".to_owned()))
+        }
+        ended => ended,
+    }
 }
 
 /// JSON of one of our bodies, whose keys are all strings.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use egress_domain::api::{EgressPolicy, EgressShardTable, SHARD_TABLE};
 use egress_testbed::control_plane::apply_manifests;
 use egress_testbed::dns::DnsServer;
@@ -67,6 +67,7 @@ impl Bed {
     /// # Errors
     /// As [`Bed::open`].
     pub async fn open_with(options: &Options, workload: Workload) -> Result<Self> {
+        workload.check()?;
         let cluster = Cluster::open(options.kubeconfig.as_deref()).await?;
         let client = cluster.client();
         if let Some(file) = &options.manifests {
@@ -154,11 +155,19 @@ impl Bed {
         self.start_in(&pod).await
     }
 
-    /// Starts a replica in this pod.
+    /// Starts a replica in this pod; gives the moment of its start.
     ///
     /// # Errors
     /// As [`Bed::new_pod`].
     pub async fn start_in(&mut self, pod: &str) -> Result<Instant> {
+        let flags = self.flags_of(pod).await?;
+        let since = Instant::now();
+        self.replicas.push(Replica::start(&self.program, pod, &flags)?);
+        Ok(since)
+    }
+
+    /// Creates a pod; the flags that its replica needs.
+    async fn flags_of(&self, pod: &str) -> Result<Vec<String>> {
         let (replica, kubeconfig) = self.cluster.replica(pod).await?;
         let mut flags = vec![
             format!("--kubeconfig={}", kubeconfig.display()),
@@ -167,24 +176,31 @@ impl Bed {
         ];
         flags.extend(replica.flags());
         flags.extend(self.flags.iter().cloned());
-        let since = Instant::now();
-        self.replicas.push(Replica::start(&self.program, pod, &flags)?);
-        Ok(since)
+        Ok(flags)
     }
 
-    /// Starts the controller: as many replicas as the size says, or the peer.
+    /// Starts the controller: as many replicas as the size says, or the peer. From that moment, which is given, every
+    /// policy should allow the present answers of its hosts.
     ///
     /// # Errors
     /// As [`Bed::new_pod`].
     pub async fn start_controller(&mut self) -> Result<Instant> {
-        if let Some(peer) = &mut self.peer {
-            return peer.start(&self.cluster.admin()?, self.dns.addr());
+        let mut pods = Vec::new();
+        for _ in 0..if self.peer.is_some() { 0 } else { self.workload.size.replicas } {
+            self.generation += 1;
+            let pod = format!("egress-controller-{}", self.generation);
+            let flags = self.flags_of(&pod).await?;
+            pods.push((pod, flags));
         }
         let since = Instant::now();
-        for _ in 0..self.workload.size.replicas {
-            self.new_pod().await?;
+        self.want_all(since);
+        for (pod, flags) in pods {
+            self.replicas.push(Replica::start(&self.program, &pod, &flags)?);
         }
-        Ok(since)
+        match &self.peer {
+            Some(peer) => peer.start(&self.cluster.admin()?, self.dns.addr()),
+            None => Ok(since),
+        }
     }
 
     /// Every policy should allow the present answers of its hosts.
@@ -202,11 +218,29 @@ impl Bed {
 
     /// A host answers something new from now on, and its policies should allow it.
     pub fn change(&mut self, host: usize) {
+        let policies = self.workload.policies_of(host);
+        self.observer.want_no_more(policies, &self.workload.answer(host, self.versions[host]));
         self.versions[host] += 1;
         let answer = self.workload.answer(host, self.versions[host]);
+        self.observer.allow_too(policies, &answer);
         self.dns.set_host(&Workload::host(host), &answer, self.workload.size.ttl);
-        let policies = self.workload.policies_of(host).iter();
-        self.observer.want(policies.map(|policy| (*policy, answer.clone())), Instant::now());
+        self.observer.want(policies.iter().map(|policy| (*policy, answer.clone())), Instant::now());
+    }
+
+    /// Fails when the controller has ended by itself.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub fn runs(&self) -> Result<()> {
+        for replica in &self.replicas {
+            if let Some(status) = replica.ended()? {
+                bail!("{} has ended ({status}):\n{}", replica.pod, replica.tail(10).join("\n"));
+            }
+        }
+        if self.peer.as_ref().is_some_and(|peer| !peer.runs()) {
+            bail!("the other controller has ended");
+        }
+        Ok(())
     }
 
     /// Waits until every policy allows what it should.
@@ -214,6 +248,7 @@ impl Bed {
     /// # Errors
     /// When that is not so in time, or a replica has ended.
     pub async fn settled(&self, title: &str, within: Duration) -> Result<()> {
+        self.runs()?;
         let total = self.observer.missing();
         let progress = Progress::new(title, total);
         let settled = self.observer.settled(within, |missing| progress.at(total.saturating_sub(missing))).await;
@@ -231,7 +266,7 @@ impl Bed {
     /// # Errors
     /// When one does not end.
     pub async fn stop_controller(&mut self) -> Result<()> {
-        self.peer.iter_mut().for_each(Peer::stop);
+        self.peer.iter().for_each(Peer::stop);
         for replica in &self.replicas {
             replica.signal("TERM")?;
         }
@@ -288,13 +323,24 @@ impl Bed {
         }
     }
 
-    /// Waits until every policy's status says that all is well.
+    /// Waits until every policy's status says that all is well. The controller's own pages tell when it has nothing left
+    /// to write; the policies are listed then.
     ///
     /// # Errors
-    /// When that is not so in time.
+    /// When that is not so in time, or the controller has ended.
     pub async fn ready(&self, within: Duration) -> Result<()> {
         let end = Instant::now() + within;
         loop {
+            self.runs()?;
+            let idle = async || {
+                for replica in &self.replicas {
+                    let pending = replica.metric("egress_writer_pending").await?;
+                    let in_flight = replica.metric("egress_writer_in_flight").await?;
+                    ensure!(pending + in_flight == 0.0, "{pending} writes wait, {in_flight} are under way");
+                }
+                Ok(())
+            };
+            eventually(end.saturating_duration_since(Instant::now()), idle).await?;
             let waiting = self.not_ready().await?;
             if waiting.is_empty() {
                 return Ok(());

@@ -73,9 +73,9 @@ impl Ceiling {
         (creates + applies + statuses) as f64 / self.seconds(creates, applies, statuses)
     }
 
-    /// Changes of content per second, when each is an apply and a status.
+    /// Writes per second, when every other is an apply and the rest are statuses.
     #[must_use]
-    pub fn changes(&self) -> f64 {
+    pub fn mixed(&self) -> f64 {
         2.0 / (1.0 / self.applies + 1.0 / self.statuses)
     }
 }

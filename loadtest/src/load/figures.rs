@@ -8,6 +8,9 @@ use super::window::Cost;
 const MIB: f64 = 1024.0 * 1024.0;
 const QUANTILES: [f64; 8] = [0.0, 0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999];
 
+/// Default of `--min-refresh-seconds`.
+const LEAST_REFRESH: u32 = 10;
+
 /// Adds figures of one scenario to a report.
 pub struct Figures<'a> {
     /// Where to.
@@ -29,9 +32,18 @@ impl Figures<'_> {
         let (count, max) = (latencies.len(), millis(latencies.max()));
         self.report.latencies.push(Latency { id, title: title.to_owned(), count, quantiles, max });
         for (suffix, q) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
-            let seconds = millis(latencies.value_at_quantile(q)) / 1_000.0;
+            // Nothing measured is not a latency of nothing.
+            let measured = (count > 0).then(|| millis(latencies.value_at_quantile(q)) / 1_000.0);
+            let seconds = measured.unwrap_or(f64::NAN);
             self.add(&format!("{name}_{suffix}"), &format!("{title}, {suffix}"), seconds, "s");
         }
+    }
+
+    /// Adds the p99 as a share of what a TTL allows: the TTL (or the least refresh interval) and a second.
+    pub fn beyond_ttl(&mut self, latencies: &Latencies, ttl: u32) {
+        let bound = f64::from(ttl.max(LEAST_REFRESH)) + 1.0;
+        let p99 = if latencies.is_empty() { f64::NAN } else { latencies.value_at_quantile(0.99) as f64 / 1e6 };
+        self.add("p99_beyond_ttl", "The same p99, relative to TTL + 1 s", p99 / bound, "ratio");
     }
 
     /// Adds what a stretch cost.

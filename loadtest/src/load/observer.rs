@@ -23,6 +23,9 @@ const LONGEST: u64 = 3_600_000_000;
 /// The server ends a watch after so long; it is opened again where it was.
 const WATCH_SECONDS: u32 = 3_600;
 
+/// As many are missing when the watch was lost.
+const LOST: usize = usize::MAX;
+
 /// Latencies, in microseconds.
 pub type Latencies = Histogram<u64>;
 
@@ -50,6 +53,8 @@ pub struct Counts {
     pub revisions: u64,
     /// Those that left the spec as it was.
     pub unchanged: u64,
+    /// Wanted addresses that were replaced before they were allowed.
+    pub superseded: u64,
     /// Addresses that a revision did not allow any more.
     pub removed: u64,
     /// Revisions that allow more than the hosts of their policy ever answered; the first few.
@@ -71,6 +76,7 @@ impl Default for Counts {
         Self {
             revisions: 0,
             unchanged: 0,
+            superseded: 0,
             removed: 0,
             open: Vec::new(),
             bytes: 0,
@@ -150,7 +156,7 @@ impl Observer {
             loop {
                 let now = *missing.borrow_and_update();
                 progress(now);
-                if now == 0 || missing.changed().await.is_err() {
+                if now == 0 || now == LOST || missing.changed().await.is_err() {
                     return;
                 }
             }
@@ -163,6 +169,30 @@ impl Observer {
             bail!("not right within {within:?}: {}", self.lacking());
         }
         Ok(())
+    }
+
+    /// These policies may allow these addresses, too; of no interest where that is not judged.
+    pub fn allow_too(&self, policies: &[usize], addresses: &[IpAddr]) {
+        let mut seen = lock(&self.seen);
+        for policy in policies {
+            if let Some(limit) = seen.limits.get_mut(*policy) {
+                limit.extend(addresses);
+            }
+        }
+    }
+
+    /// These policies need not allow these addresses any more: the answer has changed before anybody asked for it.
+    pub fn want_no_more(&self, policies: &[usize], addresses: &[IpAddr]) {
+        let mut seen = lock(&self.seen);
+        for policy in policies {
+            let object = &mut seen.objects[*policy];
+            let before = object.wanted.len();
+            object.wanted.retain(|(address, _)| !addresses.contains(address));
+            let superseded = before - object.wanted.len();
+            seen.missing -= superseded;
+            seen.counts.superseded += superseded as u64;
+        }
+        seen.tell.send_replace(seen.missing);
     }
 
     /// What is missing, in a sentence.
@@ -224,7 +254,7 @@ async fn observe(client: Client, seen: Arc<Mutex<Seen>>) {
             && error.to_string().contains("Expired")
         {
             lock(&seen).lost = Some(format!("{error:#}"));
-            lock(&seen).tell.send_replace(usize::MAX);
+            lock(&seen).tell.send_replace(LOST);
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

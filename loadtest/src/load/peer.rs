@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -25,7 +26,7 @@ const AT_ONCE: usize = 16;
 pub struct Peer {
     command: String,
     template: String,
-    child: Option<Child>,
+    child: Mutex<Option<Child>>,
 }
 
 impl Peer {
@@ -36,7 +37,7 @@ impl Peer {
     pub fn read(options: &Options) -> Result<Option<Self>> {
         let (Some(command), Some(file)) = (&options.controller, &options.template) else { return Ok(None) };
         let template = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        Ok(Some(Self { command: command.clone(), template, child: None }))
+        Ok(Some(Self { command: command.clone(), template, child: Mutex::new(None) }))
     }
 
     /// The resource of a policy.
@@ -78,7 +79,7 @@ impl Peer {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(&mut self, kubeconfig: &Path, dns: SocketAddr) -> Result<Instant> {
+    pub fn start(&self, kubeconfig: &Path, dns: SocketAddr) -> Result<Instant> {
         let since = Instant::now();
         let child = Command::new("sh")
             // The shell becomes the command, so that its process id is the controller's.
@@ -91,19 +92,28 @@ impl Peer {
             .stdout(Stdio::null())
             .spawn()
             .with_context(|| format!("starting {}", self.command))?;
-        self.child = Some(child);
+        *self.lock() = Some(child);
         Ok(since)
     }
 
     /// Its process.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+        self.lock().as_ref().map(Child::id)
+    }
+
+    /// Whether it still runs, if it was started.
+    pub fn runs(&self) -> bool {
+        self.lock().as_mut().is_none_or(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends it.
-    pub fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
+    pub fn stop(&self) {
+        if let Some(mut child) = self.lock().take() {
             // An error means that it has ended already.
             drop(child.kill());
             drop(child.wait());

@@ -81,8 +81,10 @@ impl Window {
     /// What it has cost so far.
     ///
     /// # Errors
-    /// As [`Window::open`].
+    /// As [`Window::open`], and when the controller has ended.
     pub async fn cost(&self, bed: &Bed) -> Result<Cost> {
+        // One that has ended would cost nothing.
+        bed.runs()?;
         let seconds = self.started.elapsed().as_secs_f64();
         let controller = used(&bed.controller_ids());
         let servers = self.servers.zip(bed.cluster.used()?);

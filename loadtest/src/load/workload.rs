@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use anyhow::{Result, ensure};
 use egress_domain::api::EgressPolicy;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -12,6 +13,8 @@ use super::size::Size;
 
 /// RFC 2544's block for benchmarks: no guard rail of the controller covers it.
 const BASE: u32 = 0xC612_0000;
+/// How often an answer can change at least without coming back.
+const LEAST_CHANGES: usize = 8;
 /// Addresses in it.
 const SPACE: usize = 1 << 17;
 
@@ -63,6 +66,16 @@ impl Workload {
             }
         }
         workload
+    }
+
+    /// Fails where the hosts are too many for their answers to change.
+    ///
+    /// # Errors
+    /// With what would fit.
+    pub fn check(&self) -> Result<()> {
+        let most = SPACE / (LEAST_CHANGES * self.size.addresses);
+        ensure!(self.size.hosts <= most, "at most {most} hosts with {} addresses each", self.size.addresses);
+        Ok(())
     }
 
     /// The hosts that a policy names.

@@ -75,7 +75,10 @@ impl Machine {
         let mut old = std::mem::take(&mut self.hosts);
         let domain = &self.context.cluster.domain;
         let mut looked_up = 0;
-        for name in self.policy.host_names() {
+        let names = self.policy.host_names();
+        // Exactly so many: thousands of machines keep theirs for ever.
+        self.hosts = Vec::with_capacity(names.len());
+        for name in names {
             let known = old.iter().position(|host| host.name == name).map(|at| old.swap_remove(at));
             let mut host = known.unwrap_or_else(|| HostState::new(name, now.unix));
             host.local = host.name.is_under(domain);

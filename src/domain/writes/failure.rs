@@ -30,7 +30,7 @@ pub enum TransientKind {
     Unreachable,
     /// The connection broke before the answer was complete: whether it was committed is unknown.
     Interrupted,
-    /// 401: a token that expired or is not known yet.
+    /// 401, or 403 by RBAC: a token that expired or is not known yet, roles that are not read yet or lack something.
     Unauthorized,
     /// Somebody else changed the object between our read and our write.
     Conflict,

@@ -35,13 +35,13 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     drop(bed.observer.reset());
 
     // A write in two is a status.
-    let changes_per_second = before.changes() * SHARE / 2.0;
+    let changes_per_second = before.mixed() * SHARE / 2.0;
     let policies_per_host = size.policies as f64 * size.hosts_per_policy as f64 / size.hosts as f64;
     let hosts_per_second = changes_per_second / policies_per_host;
     eprintln!("{hosts_per_second:.2} hosts change each second, each in {policies_per_host:.0} policies");
     let timeline = Timeline::start(&bed);
     let window = Window::open(&bed).await?;
-    let changed = change(&mut bed, hosts_per_second, Duration::from_secs(options.window_seconds)).await;
+    let (changed, asked_for) = change(&mut bed, hosts_per_second, Duration::from_secs(options.window_seconds)).await;
     bed.settled("the last changes", patience(size.policies) + Duration::from_secs(size.ttl.into())).await?;
     let counts = bed.observer.reset();
     let cost = window.cost(&bed).await?;
@@ -54,28 +54,23 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     figures.add("hosts_per_second", "Hosts whose answer changed, per second", hosts_per_second, "1/s");
     figures.add("changes", "Changes of answers", changed as f64, "count");
     figures.latencies("committed", "From a changed answer to the NetworkPolicy", &counts.latencies);
-    let bound = f64::from(size.ttl.max(10)) + 1.0;
-    let p99 = counts.latencies.value_at_quantile(0.99) as f64 / 1e6;
-    figures.add("p99_beyond_ttl", "The same p99, relative to TTL + 1 s", p99 / bound, "ratio");
+    figures.beyond_ttl(&counts.latencies, size.ttl);
     figures.add("unchanged", "Revisions that changed nothing", counts.unchanged as f64, "count");
-    let content = (counts.revisions - counts.unchanged) as f64;
-    figures.add(
-        "writes_per_change",
-        "Revisions, relative to those that changed something",
-        counts.revisions as f64 / content,
-        "ratio",
-    );
+    figures.add("superseded", "Addresses that changed again before anybody asked", counts.superseded as f64, "count");
+    let writes = counts.revisions as f64;
+    let title = "Revisions, relative to the policies whose hosts changed";
+    figures.add("writes_per_change", title, writes / asked_for as f64, "ratio");
     figures.cost(&cost, size.policies);
     ceiling_figures::add(&mut report, ceiling);
     report.plots.extend(plots);
     Ok(report)
 }
 
-/// Changes hosts at this rate, each as often as any other; how many.
-async fn change(bed: &mut Bed, per_second: f64, time: Duration) -> usize {
+/// Changes hosts at this rate, each as often as any other; how many, and how many policies name them.
+async fn change(bed: &mut Bed, per_second: f64, time: Duration) -> (usize, usize) {
     let mut random = StdRng::seed_from_u64(bed.workload.size.seed);
     let progress = Progress::new("churn", time.as_secs() as usize);
-    let (started, mut changed) = (Instant::now(), 0_usize);
+    let (started, mut changed, mut asked_for) = (Instant::now(), 0_usize, 0_usize);
     let mut deck: Vec<usize> = Vec::new();
     while started.elapsed() < time {
         let host = match deck.pop() {
@@ -88,10 +83,11 @@ async fn change(bed: &mut Bed, per_second: f64, time: Duration) -> usize {
         };
         bed.change(host);
         changed += 1;
+        asked_for += bed.workload.policies_of(host).len();
         let next = Duration::from_secs_f64(changed as f64 / per_second);
         tokio::time::sleep(next.saturating_sub(started.elapsed())).await;
         progress.at(started.elapsed().as_secs() as usize);
     }
     progress.done();
-    changed
+    (changed, asked_for)
 }

@@ -32,7 +32,6 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let window = Window::open(&bed).await?;
     let since = bed.start_controller().await?;
     let timeline = Timeline::start(&bed);
-    bed.want_all(since);
     bed.settled("NetworkPolicies", patience(bed.workload.size.policies)).await?;
     let counts = bed.observer.reset();
     let seconds = counts.last.map_or(f64::NAN, |last| last.duration_since(since).as_secs_f64());

@@ -34,8 +34,7 @@ pub(super) async fn converged(options: &Options) -> Result<Bed> {
 
 /// Starts the controller, and waits until every NetworkPolicy and every status is right.
 pub(super) async fn converge(bed: &mut Bed) -> Result<()> {
-    let since = bed.start_controller().await?;
-    bed.want_all(since);
+    bed.start_controller().await?;
     bed.settled("converging", patience(bed.workload.size.policies)).await?;
     if bed.peer.is_none() {
         bed.ready(patience(bed.workload.size.policies)).await?;

@@ -34,7 +34,6 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     Progress::wait("DNS fails", AT_START.saturating_sub(since.elapsed())).await;
     bed.dns.set_all(None);
     let back = Instant::now();
-    bed.want_all(back);
     bed.settled("after the first outage", within).await?;
     let first = back.elapsed();
     bed.ready(within).await?;

@@ -9,7 +9,8 @@ use rand::rngs::StdRng;
 use rand::seq::IteratorRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::converged;
+use super::converge;
+use crate::load::bed::Bed;
 use crate::load::figures::Figures;
 use crate::load::options::Options;
 use crate::load::progress::Progress;
@@ -34,14 +35,15 @@ const AFTERWARDS: u64 = 30;
 /// When the policies do not become right.
 pub async fn run(mut options: Options, mut report: Report) -> Result<Report> {
     options.controller_flags.push(format!("--min-refresh-seconds={TTL}"));
-    let bed = converged(&options).await?;
+    let mut bed = Bed::open(&options).await?;
     let hosts = HOSTS.min(bed.workload.size.hosts);
-    let pool = |host: usize| -> Vec<IpAddr> {
-        (0..POOL)
-            .map(|number| bed.workload.answer(host, number / bed.workload.size.addresses + 1))
-            .map(|answer| answer[0])
-            .collect()
-    };
+    for host in 0..hosts {
+        bed.dns.set_host(&Workload::host(host), &bed.workload.answer(host, 0), TTL);
+    }
+    bed.fill().await?;
+    converge(&mut bed).await?;
+    let pool =
+        |host: usize| -> Vec<IpAddr> { (0..POOL).map(|number| bed.workload.answer(host, number + 1)[0]).collect() };
     let pools: Vec<Vec<IpAddr>> = (0..hosts).map(pool).collect();
     drop(bed.observer.reset());
     let mut random = StdRng::seed_from_u64(bed.workload.size.seed);

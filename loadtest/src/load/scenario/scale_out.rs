@@ -27,7 +27,6 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
         bed.fill().await?;
         let window = Window::open(&bed).await?;
         let since = bed.start_controller().await?;
-        bed.want_all(since);
         bed.settled("NetworkPolicies", patience(options.size.policies)).await?;
         let seconds = since.elapsed().as_secs_f64();
         bed.ready(patience(options.size.policies)).await?;

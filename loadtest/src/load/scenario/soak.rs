@@ -45,7 +45,6 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
         }
         ticks.tick().await;
         bed.change(random.random_range(0..bed.workload.size.hosts));
-        limit_to_answers(&bed);
         come_and_go(&bed, round).await?;
         if killed.elapsed() >= KILL_EVERY {
             let pod = bed.replicas.remove(0).pod.clone();

@@ -31,7 +31,9 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let mut figures = Figures { report: &mut report };
     figures.add("revisions", "Revisions of NetworkPolicies", counts.revisions as f64, "count");
     figures.cost(&cost, size.policies);
-    let minimum = cost.lookups.len() as f64 * cost.seconds / f64::from(size.ttl);
+    let hosts = (0..size.hosts).filter(|host| !bed.workload.policies_of(*host).is_empty()).count();
+    let types = cost.lookups.keys().map(|(_, kind)| *kind).collect::<std::collections::BTreeSet<_>>().len();
+    let minimum = (hosts * types.max(1)) as f64 * cost.seconds / f64::from(size.ttl);
     figures.add("lookups_minimum", "DNS queries that the TTL demands", minimum, "count");
     figures.add("lookups_over_minimum", "DNS queries, relative to that", cost.queries() as f64 / minimum, "ratio");
     report.plots.extend(timeline.plots("steady"));

@@ -13,6 +13,8 @@ use super::pki::ServingCertificate;
 const ETCD_QUOTA_BYTES: u64 = 8_000_000_000;
 /// What the API server calls its own address: it refuses loopback here, and a machine or network namespace may have nothing else. Never dialled.
 const ADVERTISED_ADDRESS: &str = "192.0.2.1";
+/// After so much the API server would begin a new file, and who reads one file would miss the rest.
+const AUDIT_LOG_MIB: u32 = 100_000;
 /// The controller manager's requests per second; its default of 20 makes collecting a thousand objects take a minute.
 const CONTROLLER_MANAGER_QPS: u32 = 500;
 
@@ -97,7 +99,11 @@ impl Files<'_> {
     }
 
     pub(super) fn audit(&self, log: &Path) -> Vec<String> {
-        vec![self.flag("audit-policy-file", "audit-policy.yaml"), format!("--audit-log-path={}", log.display())]
+        vec![
+            self.flag("audit-policy-file", "audit-policy.yaml"),
+            format!("--audit-log-path={}", log.display()),
+            format!("--audit-log-maxsize={AUDIT_LOG_MIB}"),
+        ]
     }
 
     pub(super) fn controller_manager(&self) -> Vec<String> {
