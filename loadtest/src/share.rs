@@ -17,7 +17,9 @@ use crate::load::window::used;
 use crate::replica::Replica;
 
 /// A newcomer holds nothing for a lease: long enough for a window.
-const LEASE_SECONDS: u32 = 60;
+const LEASE_SECONDS: u32 = 100;
+/// After a start: lists have been read, and what that took is not counted.
+const SETTLING: Duration = Duration::from_secs(15);
 /// TTL of the answers in seconds: looking up must not be most of the work.
 const TTL: u32 = 20;
 /// Between two changes of a host and of a spec: much more work than it costs to be there.
@@ -74,6 +76,8 @@ pub struct Report {
 /// # Errors
 /// When the replicas do not come to share the work.
 pub async fn run(options: Options) -> Result<Report> {
+    let most = u64::from(LEASE_SECONDS) - 2 * SETTLING.as_secs();
+    ensure!(options.window_seconds <= most, "--window-seconds is at most {most}: a newcomer gets its share then");
     let mut bed = Bed::start(&HandoverOptions {
         handovers: 0,
         replicas: options.replicas,
@@ -103,7 +107,7 @@ pub async fn run(options: Options) -> Result<Report> {
     tokio::time::sleep(bed.lease.saturating_sub(window)).await;
     let second = bed.new_pod(1).await?;
     bed.replicas.push(second);
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(SETTLING).await;
     eprintln!("a member that holds nothing, {} s", options.window_seconds);
     let idle = measure(&bed, 1..2, window).await?;
 
@@ -115,7 +119,7 @@ pub async fn run(options: Options) -> Result<Report> {
     }
     eprintln!("waiting until {} replicas share the work", options.replicas);
     bed.whole(bed.lease * 5).await?;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(SETTLING).await;
     eprintln!("{} replicas, {} s", options.replicas, options.window_seconds);
     let all = measure(&bed, 0..options.replicas, window).await?;
     drop(changes.stop().await);

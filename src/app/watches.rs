@@ -17,7 +17,7 @@ use crate::k8s::watch::{WatchEvent, Watched, watch};
 use crate::telemetry::metrics::watches::WatchMetrics;
 
 /// Objects of one page of a list: what is not ours is dropped page by page.
-const PAGE: u32 = 100;
+const PAGE: u32 = 250;
 
 /// Starts every watch; dropping what is returned ends them.
 pub(super) fn start(client: &Client, router: &RouterRef, metrics: &WatchMetrics) -> Vec<AbortOnDropHandle<()>> {

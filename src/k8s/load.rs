@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 const MAX_SINGLE_NAMESPACES: usize = 300;
 /// Reads of single namespaces under way at a time.
 const CONCURRENCY: usize = 16;
-/// Objects of one page: both sides hold a page in memory, and most of it may be nothing of ours.
-const PAGE: u32 = 100;
+/// Objects of one page: both sides hold a page in memory.
+const PAGE: u32 = 500;
 
 /// Reads namespaces. Cheap to clone.
 #[derive(Clone)]

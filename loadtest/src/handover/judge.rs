@@ -46,8 +46,8 @@ pub type TableRevision = (Instant, Option<Arc<Table>>);
 struct Seen {
     revisions: Vec<Revision>,
     tables: BTreeMap<u64, TableRevision>,
-    /// Tables that a person wrote.
-    edits: Vec<u64>,
+    /// When a person was about to write or delete the table.
+    edits: Vec<Instant>,
 }
 
 /// A revision that should not be.
@@ -55,8 +55,8 @@ struct Seen {
 pub struct Violation {
     /// What was written, by whom, and who held the shard.
     pub told: String,
-    /// How long before it a person had edited the table, if that was a moment before: a request that the API server had
-    /// admitted by then is committed all the same, and a holder that a person replaces is not asked first.
+    /// How long before it a person had edited or deleted the table, if that was a moment before: a request that the API
+    /// server had admitted by then is committed all the same, and a holder that a person replaces is not asked first.
     pub after_edit: Option<Duration>,
 }
 
@@ -65,8 +65,7 @@ const MOMENT: Duration = Duration::from_secs(1);
 
 impl Seen {
     fn violation(&self, revision: &Revision, told: String) -> Violation {
-        let edits = self.edits.iter().filter_map(|edit| Some(self.tables.get(edit)?.0));
-        let ago = edits.filter_map(|at| revision.at.checked_duration_since(at)).min();
+        let ago = self.edits.iter().filter_map(|edit| revision.at.checked_duration_since(*edit)).min();
         Violation { told, after_edit: ago.filter(|ago| *ago < MOMENT) }
     }
 }
@@ -149,9 +148,9 @@ impl Judge {
         lock(&self.seen).revisions.iter().map(|revision| revision.version).max().unwrap_or_default()
     }
 
-    /// A person has written this version of the table.
-    pub fn edited(&self, version: u64) {
-        lock(&self.seen).edits.push(version);
+    /// A person writes or deletes the table now.
+    pub fn edits(&self) {
+        lock(&self.seen).edits.push(Instant::now());
     }
 
     /// Revisions that were written by another pod than the one to which the table gave the shard at that moment.

@@ -21,7 +21,7 @@ use super::{Options, audit};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// From this lease on, in seconds, times are judged too: with shorter ones they are a busy machine's.
-const TIMED_LEASE: f64 = 15.0;
+pub(super) const TIMED_LEASE: f64 = 15.0;
 /// Longest takeover, in leases.
 const TAKEOVER_LEASES: f64 = 1.2;
 /// Longest planned handover, in seconds.

@@ -28,10 +28,14 @@ impl Requests {
         for (name, labels, value) in text.lines().filter_map(series) {
             if name == "apiserver_request_total" {
                 let label = |name: &str| label(labels, name).to_owned();
-                let resource = match (label("resource"), label("subresource")) {
+                let mut resource = match (label("resource"), label("subresource")) {
                     (resource, sub) if sub.is_empty() => resource,
                     (resource, sub) => format!("{resource}/{sub}"),
                 };
+                // It changes nothing: the controller looks for the fence that way.
+                if !label("dry_run").is_empty() {
+                    resource.push_str(" (dry run)");
+                }
                 *requests.counts.entry((label("verb"), resource, label("code"))).or_default() += value as u64;
             } else if name == "apiserver_watch_events_sizes_sum" {
                 requests.watched += value as u64;
