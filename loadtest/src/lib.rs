@@ -1,5 +1,6 @@
 //! Scenarios that start real replicas of the controller, and what judges them.
 
+pub mod fill;
 pub mod handover;
 pub mod load;
 pub mod replica;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -119,6 +119,19 @@ impl Replica {
         let telling = log.iter().filter(|(_, line)| !line.contains(r#""event":"#)).rev().take(lines);
         telling.collect::<Vec<_>>().into_iter().rev().map(|(_, line)| line.clone()).collect()
     }
+}
+
+/// Fails when one of them has ended by itself.
+///
+/// # Errors
+/// With the end of its log.
+pub fn all_run(replicas: &[Replica]) -> Result<()> {
+    for replica in replicas {
+        if let Some(status) = replica.ended()? {
+            bail!("{} has ended: {status}\n{}", replica.pod, replica.tail(20).join("\n"));
+        }
+    }
+    Ok(())
 }
 
 /// For a replica's process: ends it as soon as the process that started it has gone.

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::handover::bed::Bed;
 use crate::handover::work::{self, Pace};
-use crate::handover::{Options as HandoverOptions, report};
+use crate::handover::{Options as HandoverOptions, Size, report};
 use crate::load::window::used;
 use crate::replica::Replica;
 
@@ -29,15 +29,9 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// Compare the CPU time and memory of several replicas with those of one
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Replicas of the controller
-    #[arg(long, value_name = "N", default_value = "4")]
-    pub replicas: usize,
-    /// Namespaces
-    #[arg(long, value_name = "N", default_value = "1000")]
-    pub namespaces: usize,
-    /// EgressPolicies, spread over the namespaces
-    #[arg(long, value_name = "N", default_value = "2000")]
-    pub policies: usize,
+    /// How much there is of everything
+    #[command(flatten)]
+    pub size: Size,
     /// Length of each window
     #[arg(long, value_name = "SECONDS", default_value = "40")]
     pub window_seconds: u64,
@@ -80,15 +74,13 @@ pub async fn run(options: Options) -> Result<Report> {
     ensure!(options.window_seconds <= most, "--window-seconds is at most {most}: a newcomer gets its share then");
     let mut bed = Bed::start(&HandoverOptions {
         handovers: 0,
-        replicas: options.replicas,
-        namespaces: options.namespaces,
-        policies: options.policies,
+        size: options.size,
         lease_duration_seconds: LEASE_SECONDS,
         seed: 1,
         only: None,
         unfenced: false,
         program: None,
-        pace: Pace { hosts: options.namespaces, ttl: TTL, every: CHANGE_EVERY },
+        pace: Pace { hosts: options.size.namespaces, ttl: TTL, every: CHANGE_EVERY },
     })
     .await?;
     // The bed starts all of them; here they come one after the other.
@@ -113,21 +105,21 @@ pub async fn run(options: Options) -> Result<Report> {
 
     // Memory that the first one had for all the work is not given back: it is replaced.
     bed.replicas.remove(0);
-    for number in (0..options.replicas).filter(|number| *number != 1) {
+    for number in (0..options.size.replicas).filter(|number| *number != 1) {
         let replica = bed.new_pod(number).await?;
         bed.replicas.push(replica);
     }
-    eprintln!("waiting until {} replicas share the work", options.replicas);
+    eprintln!("waiting until {} replicas share the work", options.size.replicas);
     bed.whole(bed.lease * 5).await?;
     tokio::time::sleep(SETTLING).await;
-    eprintln!("{} replicas, {} s", options.replicas, options.window_seconds);
-    let all = measure(&bed, 0..options.replicas, window).await?;
+    eprintln!("{} replicas, {} s", options.size.replicas, options.window_seconds);
+    let all = measure(&bed, 0..options.size.replicas, window).await?;
     drop(changes.stop().await);
 
-    let count = options.replicas as f64;
+    let count = options.size.replicas as f64;
     let ratio = |all: f64, one: f64, idle: f64| (all - count * idle) / (one - idle);
     Ok(Report {
-        replicas: options.replicas,
+        replicas: options.size.replicas,
         one,
         idle,
         all,

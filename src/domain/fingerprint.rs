@@ -30,7 +30,8 @@ impl Fingerprint {
     }
 }
 
-fn hash(feed: impl FnOnce(&mut DefaultHasher)) -> u64 {
+/// The hash of what is fed: the same in every process.
+pub(crate) fn hash(feed: impl FnOnce(&mut DefaultHasher)) -> u64 {
     let mut hasher = DefaultHasher::new();
     feed(&mut hasher);
     hasher.finish()

@@ -12,10 +12,8 @@ use egress_testbed::control_plane::{AuditLevel, ControlPlane, Trust};
 use egress_testbed::dns::DnsServer;
 use egress_testbed::eventually;
 use egress_testbed::proxy::{self, FaultProxy, Rule};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -24,13 +22,11 @@ use super::fault::Fault;
 use super::judge::Judge;
 use super::report::TIMED_LEASE;
 use super::{Options, work};
-use crate::replica::Replica;
+use crate::fill::{create_all, create_namespaces, forget_table};
+use crate::replica::{Replica, all_run};
 
 /// Namespace of deploy/, which names the installation.
 const OWN_NAMESPACE: &str = "egress-controller";
-/// Requests of the set-up under way at once.
-const AT_ONCE: usize = 16;
-
 /// Longest wait until a replica acts on what it was given: a busy machine's, not a limit of the protocol.
 const ACTS_WITHIN: Duration = Duration::from_secs(120);
 
@@ -85,7 +81,7 @@ impl Bed {
         let judge = Judge::start(&client, OWN_NAMESPACE);
         let authority = control_plane.ca_pem().as_bytes().to_vec();
         let mut proxies = Vec::new();
-        for _ in 0..options.replicas {
+        for _ in 0..options.size.replicas {
             let trust = proxy::Trust::Authorities(authority.clone());
             proxies.push(Arc::new(FaultProxy::start(control_plane.url(), trust).await?));
         }
@@ -99,8 +95,8 @@ impl Bed {
             dns,
             client,
             lease: Duration::from_secs(options.lease_duration_seconds.into()),
-            namespaces: options.namespaces,
-            policies: options.policies,
+            namespaces: options.size.namespaces,
+            policies: options.size.policies,
             pace: options.pace,
             proxies,
             healing: Vec::new(),
@@ -114,7 +110,7 @@ impl Bed {
             _folder: folder,
         };
         bed.fill().await?;
-        for number in 0..options.replicas {
+        for number in 0..options.size.replicas {
             let replica = bed.new_pod(number).await?;
             bed.replicas.push(replica);
         }
@@ -123,26 +119,19 @@ impl Bed {
 
     /// Creates namespaces and policies, and gives every host an answer.
     async fn fill(&self) -> Result<()> {
-        eprintln!("creating {} namespaces and {} policies", self.namespaces, self.policies);
         for host in 0..self.pace.hosts {
             self.dns.set_host(&work::host(host), &[work::address(host, 0)], self.pace.ttl);
         }
-        let namespaces = Api::<Namespace>::all(self.client.clone());
-        let create = |number: usize| {
-            let name = Some(work::namespace(number));
-            let object = Namespace { metadata: ObjectMeta { name, ..ObjectMeta::default() }, ..Namespace::default() };
-            let api = namespaces.clone();
-            async move { api.create(&PostParams::default(), &object).await.map(drop) }
-        };
-        stream::iter(0..self.namespaces).map(create).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        let create = |number: usize| {
+        let names: Vec<String> = (0..self.namespaces).map(work::namespace).collect();
+        create_namespaces(&self.client, &names).await?;
+        create_all("creating policies", self.policies, async |number| {
             let object = work::policy(number, self.namespaces, self.pace.host_of(number), None);
-            let api =
-                Api::<EgressPolicy>::namespaced(self.client.clone(), &work::namespace_of(number, self.namespaces));
-            async move { api.create(&PostParams::default(), &object).await.map(drop) }
-        };
-        stream::iter(0..self.policies).map(create).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        Ok(())
+            let namespace = work::namespace_of(number, self.namespaces);
+            let api = Api::<EgressPolicy>::namespaced(self.client.clone(), &namespace);
+            let created = api.create(&PostParams::default(), &object).await;
+            created.map(drop).with_context(|| format!("creating policy {number}"))
+        })
+        .await
     }
 
     /// Starts a replica in a pod that has not been before.
@@ -175,10 +164,7 @@ impl Bed {
 
     /// Starts anew: as if no replica had ever been there.
     pub async fn forget_table(&self) -> Result<()> {
-        let tables = Api::<EgressShardTable>::all(self.client.clone());
-        if tables.get_opt(SHARD_TABLE).await?.is_some() {
-            drop(tables.delete(SHARD_TABLE, &DeleteParams::default()).await?);
-        }
+        forget_table(&self.client).await?;
         let gone = async || {
             ensure!(self.judge.table().is_none(), "the table is still there");
             anyhow::Ok(())
@@ -282,7 +268,7 @@ impl Bed {
         }
         // The next one comes while the replicas still settle, or when they have; never at the same point.
         tokio::time::sleep(self.lease / 8 * (number as u32 % 5)).await;
-        self.all_run()?;
+        all_run(&self.replicas)?;
         Ok(measured)
     }
 
@@ -299,15 +285,6 @@ impl Bed {
         for (_, heal) in self.healing.drain(..) {
             drop(heal.await);
         }
-    }
-
-    fn all_run(&self) -> Result<()> {
-        for replica in &self.replicas {
-            if let Some(status) = replica.ended()? {
-                bail!("{} has ended: {status}\n{}", replica.pod, replica.tail(20).join("\n"));
-            }
-        }
-        Ok(())
     }
 
     /// Waits for the table without this member; its version, and when it was seen.

@@ -69,7 +69,7 @@ impl Fault {
     pub fn plan(options: &Options) -> Vec<Self> {
         let mut random = StdRng::seed_from_u64(options.seed);
         let mut draw = |kind: usize| {
-            let replica = random.random_range(0..options.replicas);
+            let replica = random.random_range(0..options.size.replicas);
             match kind {
                 0 => Self::Kill(replica),
                 1 => Self::Restart(replica),

@@ -2,7 +2,7 @@
 //! resourceVersions of one cluster are one sequence, so the table's entry at the moment of each write is known.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -238,9 +238,8 @@ where
 }
 
 fn hash(object: &NetworkPolicy) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    object.spec.as_ref().and_then(|spec| serde_json::to_string(spec).ok()).hash(&mut hasher);
-    hasher.finish()
+    let spec = object.spec.as_ref().and_then(|spec| serde_json::to_string(spec).ok());
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(spec)
 }
 
 fn version(object: &impl Resource) -> u64 {

@@ -17,12 +17,9 @@ pub use report::Report;
 use bed::Bed;
 use fault::Fault;
 
-/// Kill replicas, cut them off, stop them, damage table and Leases, and judge every write that was accepted
-#[derive(Clone, Debug, clap::Args)]
-pub struct Options {
-    /// Handovers: faults, one after the other
-    #[arg(long, value_name = "N", default_value = "30")]
-    pub handovers: usize,
+/// How much there is of everything.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Size {
     /// Replicas of the controller
     #[arg(long, value_name = "N", default_value = "4")]
     pub replicas: usize,
@@ -32,6 +29,17 @@ pub struct Options {
     /// EgressPolicies, spread over the namespaces
     #[arg(long, value_name = "N", default_value = "2000")]
     pub policies: usize,
+}
+
+/// Kill replicas, cut them off, stop them, damage table and Leases, and judge every write that was accepted
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Handovers: faults, one after the other
+    #[arg(long, value_name = "N", default_value = "30")]
+    pub handovers: usize,
+    /// How much there is of everything
+    #[command(flatten)]
+    pub size: Size,
     /// Lease duration
     #[arg(long, value_name = "SECONDS", default_value = "5")]
     pub lease_duration_seconds: u32,

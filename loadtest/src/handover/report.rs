@@ -75,8 +75,8 @@ impl Report {
         Self {
             lease: options.lease_duration_seconds.into(),
             fenced: !options.unfenced,
-            replicas: options.replicas,
-            policies: options.policies,
+            replicas: options.size.replicas,
+            policies: options.size.policies,
             faults: BTreeMap::new(),
             judged: 0,
             stale: Vec::new(),

@@ -7,13 +7,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use egress_domain::api::{EgressPolicy, EgressShardTable, SHARD_TABLE};
+use egress_domain::api::EgressPolicy;
 use egress_testbed::control_plane::apply_manifests;
 use egress_testbed::dns::DnsServer;
 use egress_testbed::eventually;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 
 use super::cluster::Cluster;
@@ -22,10 +20,11 @@ use super::options::Options;
 use super::peer::Peer;
 use super::progress::Progress;
 use super::workload::Workload;
-use crate::replica::Replica;
+use crate::fill::{create_all, create_namespaces};
+use crate::replica::{Replica, all_run};
 
-/// Requests of the set-up under way at once.
-const AT_ONCE: usize = 16;
+/// Objects of one page of a list: what API servers and kubectl take by default.
+const PAGE: u32 = 500;
 /// A replica that was told to end drains within 25 s.
 const END_WITHIN: Duration = Duration::from_secs(40);
 
@@ -103,46 +102,23 @@ impl Bed {
     /// When the API server refuses one.
     pub async fn fill(&self) -> Result<()> {
         let names: Vec<String> = (0..self.workload.size.namespaces).map(Workload::namespace).collect();
-        self.create_namespaces(&names).await?;
+        create_namespaces(&self.client, &names).await?;
         if let Some(peer) = &self.peer {
             return peer.fill(self).await;
         }
-        let total = self.workload.size.policies;
-        let progress = Progress::new("creating policies", total);
-        let create = |policy: usize| {
+        create_all("creating policies", self.workload.size.policies, async |policy| {
             let object = self.workload.egress_policy(policy);
             let api = Api::<EgressPolicy>::namespaced(self.client.clone(), &self.workload.namespace_of(policy));
-            let progress = &progress;
-            async move {
-                api.create(&PostParams::default(), &object)
-                    .await
-                    .with_context(|| format!("creating policy {policy}"))?;
-                progress.one();
-                anyhow::Ok(())
-            }
-        };
-        stream::iter(0..total).map(create).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        progress.done();
-        Ok(())
+            let created = api.create(&PostParams::default(), &object).await;
+            created.map(drop).with_context(|| format!("creating policy {policy}"))
+        })
+        .await
     }
 
-    /// Creates namespaces.
-    ///
-    /// # Errors
-    /// When the API server refuses one.
-    pub async fn create_namespaces(&self, names: &[String]) -> Result<()> {
-        let namespaces = Api::<Namespace>::all(self.client.clone());
-        let create = |name: &String| {
-            let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
-            let (api, object) = (namespaces.clone(), Namespace { metadata, ..Namespace::default() });
-            async move {
-                match api.create(&PostParams::default(), &object).await {
-                    Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-                    created => created.map(drop),
-                }
-            }
-        };
-        Ok(stream::iter(names).map(create).buffer_unordered(AT_ONCE).try_collect::<()>().await?)
+    /// The name of a pod that has not been before.
+    fn next_pod(&mut self) -> String {
+        self.generation += 1;
+        format!("egress-controller-{}", self.generation)
     }
 
     /// Starts a replica in a pod that has not been before; gives the moment of its start.
@@ -150,8 +126,7 @@ impl Bed {
     /// # Errors
     /// When the cluster refuses its pod, or it cannot be started.
     pub async fn new_pod(&mut self) -> Result<Instant> {
-        self.generation += 1;
-        let pod = format!("egress-controller-{}", self.generation);
+        let pod = self.next_pod();
         self.start_in(&pod).await
     }
 
@@ -187,8 +162,7 @@ impl Bed {
     pub async fn start_controller(&mut self) -> Result<Instant> {
         let mut pods = Vec::new();
         for _ in 0..if self.peer.is_some() { 0 } else { self.workload.size.replicas } {
-            self.generation += 1;
-            let pod = format!("egress-controller-{}", self.generation);
+            let pod = self.next_pod();
             let flags = self.flags_of(&pod).await?;
             pods.push((pod, flags));
         }
@@ -232,11 +206,7 @@ impl Bed {
     /// # Errors
     /// With the end of its log.
     pub fn runs(&self) -> Result<()> {
-        for replica in &self.replicas {
-            if let Some(status) = replica.ended()? {
-                bail!("{} has ended ({status}):\n{}", replica.pod, replica.tail(10).join("\n"));
-            }
-        }
+        all_run(&self.replicas)?;
         if self.peer.as_ref().is_some_and(|peer| !peer.runs()) {
             bail!("the other controller has ended");
         }
@@ -281,18 +251,6 @@ impl Bed {
         Ok(())
     }
 
-    /// Deletes the shard table: as if no replica had ever been there.
-    ///
-    /// # Errors
-    /// When the API server refuses.
-    pub async fn forget_table(&self) -> Result<()> {
-        let tables = Api::<EgressShardTable>::all(self.client.clone());
-        if tables.get_opt(SHARD_TABLE).await?.is_some() {
-            drop(tables.delete(SHARD_TABLE, &DeleteParams::default()).await?);
-        }
-        Ok(())
-    }
-
     /// Process ids of the controller.
     #[must_use]
     pub fn controller_ids(&self) -> Vec<u32> {
@@ -306,7 +264,7 @@ impl Bed {
     /// When they cannot be listed.
     pub async fn not_ready(&self) -> Result<BTreeSet<String>> {
         let mut found = BTreeSet::new();
-        let mut page = ListParams::default().limit(500);
+        let mut page = ListParams::default().limit(PAGE);
         loop {
             let list = Api::<EgressPolicy>::all(self.client.clone()).list(&page).await?;
             for policy in list.items {
@@ -317,7 +275,7 @@ impl Bed {
                 }
             }
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page = ListParams::default().limit(500).continue_token(&token),
+                Some(token) => page = ListParams::default().limit(PAGE).continue_token(&token),
                 None => return Ok(found),
             }
         }

@@ -28,6 +28,7 @@ use serde_json::json;
 use super::bed::Bed;
 use super::progress::Progress;
 use super::workload::Workload;
+use crate::fill::{create_namespaces, forget_table};
 
 /// Objects that are written: enough for a figure within a few per cent, few enough to take seconds.
 pub const OBJECTS: usize = 1_000;
@@ -67,12 +68,6 @@ impl Ceiling {
         creates as f64 / self.creates + applies as f64 / self.applies + statuses as f64 / self.statuses
     }
 
-    /// Writes per second of that mix.
-    #[must_use]
-    pub fn rate(&self, creates: u64, applies: u64, statuses: u64) -> f64 {
-        (creates + applies + statuses) as f64 / self.seconds(creates, applies, statuses)
-    }
-
     /// Writes per second, when every other is an apply and the rest are statuses.
     #[must_use]
     pub fn mixed(&self) -> f64 {
@@ -93,8 +88,8 @@ struct Bodies {
 /// # Errors
 /// When the API server refuses a write.
 pub async fn measure(bed: &Bed, number: usize) -> Result<Ceiling> {
-    bed.create_namespaces(&[NAMESPACE.to_owned()]).await?;
-    bed.forget_table().await?;
+    create_namespaces(&bed.client, &[NAMESPACE.to_owned()]).await?;
+    forget_table(&bed.client).await?;
     let (replica, kubeconfig) = bed.cluster.replica(&format!("ceiling-{number}")).await?;
     let shard = shard_of(NAMESPACE, SHARDS);
     let mut table = Table::new(SHARDS, Duration::from_secs(15), INSTALLATION.into());
@@ -110,7 +105,7 @@ pub async fn measure(bed: &Bed, number: usize) -> Result<Ceiling> {
     let (all, everything) = (DeleteParams::default(), ListParams::default());
     drop(Api::<NetworkPolicy>::namespaced(bed.client.clone(), NAMESPACE).delete_collection(&all, &everything).await?);
     drop(Api::<EgressPolicy>::namespaced(bed.client.clone(), NAMESPACE).delete_collection(&all, &everything).await?);
-    bed.forget_table().await?;
+    forget_table(&bed.client).await?;
     ceiling
 }
 

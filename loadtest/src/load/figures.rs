@@ -1,6 +1,6 @@
 //! Putting what was measured into the report.
 
-use loadtest_report::{Figure, Latency, Report};
+use loadtest_report::{Latency, Report};
 
 use super::observer::Latencies;
 use super::window::Cost;
@@ -21,7 +21,7 @@ impl Figures<'_> {
     /// Adds a number; its id is `SCENARIO.NAME`.
     pub fn add(&mut self, name: &str, title: &str, value: f64, unit: &str) {
         let id = format!("{}.{name}", self.report.scenario);
-        self.report.figures.push(Figure { id, title: title.to_owned(), value, unit: unit.to_owned() });
+        self.report.add_figure(&id, title, value, unit);
     }
 
     /// Adds latencies as a distribution, and the median, p99 and maximum as figures in seconds.

@@ -7,6 +7,7 @@ pub mod figures;
 pub mod observer;
 pub mod options;
 pub mod peer;
+pub mod plots;
 pub mod progress;
 pub mod requests;
 pub mod revision;

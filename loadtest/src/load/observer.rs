@@ -3,7 +3,7 @@
 //! It reads the watch line by line and decodes only what it asks for: it shares the machine with what it measures.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -59,8 +59,6 @@ pub struct Counts {
     pub removed: u64,
     /// Revisions that allow more than the hosts of their policy ever answered; the first few.
     pub open: Vec<String>,
-    /// Bytes that the watch carried.
-    pub bytes: u64,
     /// From the moment an address was wanted until it was allowed.
     pub latencies: Latencies,
     /// When the last wanted address was allowed.
@@ -79,7 +77,6 @@ impl Default for Counts {
             superseded: 0,
             removed: 0,
             open: Vec::new(),
-            bytes: 0,
             latencies,
             last: None,
             right: Vec::new(),
@@ -207,12 +204,6 @@ impl Observer {
         format!("{} policies lack {} addresses; {}", lacking.count(), seen.missing, first.unwrap_or_default())
     }
 
-    /// NetworkPolicies that exist.
-    #[must_use]
-    pub fn objects(&self) -> usize {
-        lock(&self.seen).objects.iter().filter(|object| object.exists).count()
-    }
-
     /// Addresses that policies allow, all together, and the most of one.
     #[must_use]
     pub fn addresses(&self) -> (usize, usize) {
@@ -277,21 +268,20 @@ async fn follow(client: &Client, since: &mut String, seen: &Mutex<Seen>) -> Resu
         let event: Event = serde_json::from_slice(&line).context("an event that is no JSON")?;
         ensure!(event.kind != "ERROR", "Expired: {}", String::from_utf8_lossy(&line));
         since.clone_from(&event.object.metadata.resource_version);
-        lock(seen).take(&event, line.len());
+        lock(seen).take(&event);
     }
 }
 
 impl Seen {
-    fn take(&mut self, event: &Event, bytes: usize) {
+    fn take(&mut self, event: &Event) {
         let now = Instant::now();
-        self.counts.bytes += bytes as u64;
         let metadata = &event.object.metadata;
         let Some(policy) = Workload::policy_of(&metadata.name).filter(|policy| *policy < self.objects.len()) else {
             return;
         };
         let nothing = Spec::default();
         let spec = if event.kind == "DELETED" { &nothing } else { event.object.spec.as_ref().unwrap_or(&nothing) };
-        let hash = hash(spec);
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(spec);
         self.counts.revisions += 1;
         let object = &mut self.objects[policy];
         self.counts.unchanged += u64::from(object.exists && object.spec == hash && event.kind == "MODIFIED");
@@ -325,12 +315,6 @@ impl Seen {
             self.tell.send_replace(self.missing);
         }
     }
-}
-
-fn hash(spec: &Spec) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    spec.hash(&mut hasher);
-    hasher.finish()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

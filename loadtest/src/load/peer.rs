@@ -8,7 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::Api;
 use kube::api::{DynamicObject, GroupVersionKind, PostParams, TypeMeta};
 use kube::discovery::pinned_kind;
@@ -16,11 +15,8 @@ use serde_json::Value;
 
 use super::bed::Bed;
 use super::options::Options;
-use super::progress::Progress;
 use super::workload::Workload;
-
-/// Requests of the set-up under way at once.
-const AT_ONCE: usize = 16;
+use crate::fill::create_all;
 
 /// See the module documentation.
 pub struct Peer {
@@ -52,27 +48,16 @@ impl Peer {
     /// # Errors
     /// When the template is no object, or the API server refuses one.
     pub async fn fill(&self, bed: &Bed) -> Result<()> {
-        let total = bed.workload.size.policies;
         let types: TypeMeta = serde_json::from_value(self.resource(&bed.workload, 0)?)?;
         let (kind, _) = pinned_kind(&bed.client, &GroupVersionKind::try_from(types)?).await?;
-        let progress = Progress::new("creating resources", total);
-        let create = |policy: usize| {
-            let object = self.resource(&bed.workload, policy);
+        create_all("creating resources", bed.workload.size.policies, async |policy| {
+            let object: DynamicObject = serde_json::from_value(self.resource(&bed.workload, policy)?)?;
             let namespace = bed.workload.namespace_of(policy);
             let api = Api::<DynamicObject>::namespaced_with(bed.client.clone(), &namespace, &kind);
-            let progress = &progress;
-            async move {
-                let object: DynamicObject = serde_json::from_value(object?)?;
-                api.create(&PostParams::default(), &object)
-                    .await
-                    .with_context(|| format!("creating resource {policy}"))?;
-                progress.one();
-                anyhow::Ok(())
-            }
-        };
-        stream::iter(0..total).map(create).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        progress.done();
-        Ok(())
+            let created = api.create(&PostParams::default(), &object).await;
+            created.map(drop).with_context(|| format!("creating resource {policy}"))
+        })
+        .await
     }
 
     /// Starts it, in a process group of its own.

@@ -4,10 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use loadtest_report::{Axis, Line, Plot, Scale, Style};
+use loadtest_report::{Plot, Style};
 use tokio::task::JoinHandle;
 
 use super::bed::Bed;
+use super::plots::{axis, line, plot};
 use super::window::used;
 use egress_testbed::control_plane::{Component, Usage};
 
@@ -68,32 +69,19 @@ impl Timeline {
     #[must_use]
     pub fn plots(&self, id: &str) -> Vec<Plot> {
         let readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
-        let seconds = || Axis { label: "Time".to_owned(), unit: "s".to_owned(), scale: Scale::Linear };
         let cores = |number: usize| {
             let pairs = readings.windows(2);
             pairs.map(move |pair| (pair[1].at, (pair[1].cpu[number] - pair[0].cpu[number]) / (pair[1].at - pair[0].at)))
         };
-        let cpu = Plot {
-            id: format!("{id}.cpu_over_time"),
-            title: "CPU".to_owned(),
-            x: seconds(),
-            y: Axis { label: "Cores".to_owned(), unit: String::new(), scale: Scale::Linear },
-            lines: ["controller", "API server", "etcd"]
-                .iter()
-                .enumerate()
-                .map(|(number, name)| line(name, cores(number).collect(), Style::Line))
-                .collect(),
-            help: "CPU time per second of each; the controller's replicas together.".to_owned(),
-        };
+        let processes = ["controller", "API server", "etcd"].iter().enumerate();
+        let lines = processes.map(|(number, name)| line(name, cores(number).collect(), Style::Line)).collect();
+        let time = || axis("Time", "s");
+        let mut cpu = plot(&format!("{id}.cpu_over_time"), "CPU", time(), axis("Cores", ""), lines);
+        cpu.help = "CPU time per second of each; the controller's replicas together.".to_owned();
         let resident = readings.iter().map(|reading| (reading.at, reading.memory / MIB)).collect();
-        let memory = Plot {
-            id: format!("{id}.memory_over_time"),
-            title: "Memory of the controller".to_owned(),
-            x: seconds(),
-            y: Axis { label: "Resident".to_owned(), unit: "MiB".to_owned(), scale: Scale::Linear },
-            lines: vec![line("controller", resident, Style::Line)],
-            help: String::new(),
-        };
+        let lines = vec![line("controller", resident, Style::Line)];
+        let (title, y) = ("Memory of the controller", axis("Resident", "MiB"));
+        let memory = plot(&format!("{id}.memory_over_time"), title, time(), y, lines);
         vec![cpu, memory]
     }
 }
@@ -102,12 +90,6 @@ impl Drop for Timeline {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// A line of a plot.
-#[must_use]
-pub fn line(name: &str, points: Vec<(f64, f64)>, style: Style) -> Line {
-    Line { name: name.to_owned(), points, style }
 }
 
 /// How many of these moments came before each second after `started`, as a share or a count.

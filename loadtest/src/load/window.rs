@@ -113,12 +113,6 @@ impl Cost {
         self.lookups.values().sum()
     }
 
-    /// Writes of the controller: to NetworkPolicies and to the status of policies.
-    #[must_use]
-    pub fn writes(&self) -> u64 {
-        self.network_policy_writes() + self.status_writes()
-    }
-
     /// Creates, applies and deletes of NetworkPolicies.
     #[must_use]
     pub fn network_policy_writes(&self) -> u64 {

@@ -1,11 +1,11 @@
 //! What is to be written now, and when to look again.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 
 use super::live::{Live, Stored};
 use super::{ADOPTION_GRACE, Effect, Machine, Standing, WriteKind};
 use crate::api::{AppliedReason, Mode};
-use crate::fingerprint::Fingerprint;
+use crate::fingerprint::{Fingerprint, hash};
 use crate::network_policy;
 use crate::render::render;
 use crate::settings::Settings;
@@ -164,9 +164,7 @@ impl Machine {
     /// After a start the first checkpoint is spread over half the interval, so that a fleet does not write at once.
     pub(super) fn schedule_checkpoint(&mut self, now: Now, spread: bool) {
         self.checkpoint_at = Settings::checkpoint_interval(self.policy.retention).map(|interval| {
-            let mut hasher = DefaultHasher::new();
-            self.policy.key.hash(&mut hasher);
-            let share = u32::try_from(hasher.finish() % 1_000).unwrap_or_default();
+            let share = u32::try_from(hash(|h| self.policy.key.hash(h)) % 1_000).unwrap_or_default();
             now.instant + if spread { interval / 2 + interval / 2_000 * share } else { interval }
         });
     }

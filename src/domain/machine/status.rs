@@ -2,7 +2,7 @@
 
 mod conditions;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -11,6 +11,7 @@ use super::hosts::{HostState, LastLookup};
 use super::{Effect, Machine};
 use crate::answer::AnswerKind;
 use crate::api::{EgressPolicyStatus, HostStatus};
+use crate::fingerprint::hash;
 use crate::time::{Instant, Now, UnixTime};
 
 /// The status lists so many addresses of a host; the count is exact.
@@ -60,9 +61,7 @@ impl Said {
 }
 
 fn hash_of(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
+    hash(|h| text.hash(h))
 }
 
 impl StatusState {
@@ -229,7 +228,5 @@ fn hash_without_times(status: &EgressPolicyStatus) -> u64 {
         host.failing_since = host.failing_since.take().map(|_| String::new());
     }
     bare.conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
-    let mut hasher = DefaultHasher::new();
-    serde_json::to_string(&bare).unwrap_or_default().hash(&mut hasher);
-    hasher.finish()
+    hash(|h| serde_json::to_string(&bare).unwrap_or_default().hash(h))
 }

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use egress_testbed::eventually;
-use loadtest_report::{Axis, Plot, Report, Scale, Style};
+use loadtest_report::{Report, Style};
 
 use super::{ceiling as ceiling_figures, patience};
 use crate::load::bed::Bed;
 use crate::load::ceiling;
 use crate::load::figures::Figures;
 use crate::load::options::Options;
-use crate::load::timeline::{Timeline, cumulated, line};
+use crate::load::plots::{axis, line, plot};
+use crate::load::timeline::{Timeline, cumulated};
 use crate::load::window::{Window, used};
 
 const KIB: f64 = 1024.0;
@@ -76,14 +77,11 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     ceiling_figures::add(&mut report, ceiling);
     let right = cumulated(&counts.right, since);
     let reference = vec![(0.0, 0.0), (bare, policies as f64)];
-    report.plots.push(Plot {
-        id: "converge.right_over_time".to_owned(),
-        title: "Policies that are right".to_owned(),
-        x: Axis { label: "Time since the start".to_owned(), unit: "s".to_owned(), scale: Scale::Linear },
-        y: Axis { label: "Policies".to_owned(), unit: String::new(), scale: Scale::Linear },
-        lines: vec![line("controller", right, Style::Line), line("bare creates", reference, Style::Dashed)],
-        help: "Dashed: a minimal client that creates as many NetworkPolicies and does nothing else.".to_owned(),
-    });
+    let lines = vec![line("controller", right, Style::Line), line("bare creates", reference, Style::Dashed)];
+    let (id, title) = ("converge.right_over_time", "Policies that are right");
+    let mut right = plot(id, title, axis("Time since the start", "s"), axis("Policies", ""), lines);
+    right.help = "Dashed: a minimal client that creates as many NetworkPolicies and does nothing else.".to_owned();
+    report.plots.push(right);
     report.plots.extend(plots);
     Ok(report)
 }

@@ -11,6 +11,7 @@ use kube::api::PostParams;
 use loadtest_report::Report;
 
 use super::{ceiling as ceiling_figures, converge, patience};
+use crate::fill::create_namespaces;
 use crate::load::bed::Bed;
 use crate::load::ceiling;
 use crate::load::figures::Figures;
@@ -30,7 +31,7 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let mut bed = Bed::open_with(&options, Workload::with_shared_host(options.size.clone())).await?;
     let before = ceiling::measure(&bed, 1).await?;
     bed.fill().await?;
-    bed.create_namespaces(&[NEW_TENANT.to_owned()]).await?;
+    create_namespaces(&bed.client, &[NEW_TENANT.to_owned()]).await?;
     converge(&mut bed).await?;
     let policies = bed.workload.size.policies;
     Progress::wait("settling", Duration::from_secs(10)).await;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use loadtest_report::{Axis, Plot, Report, Scale, Style};
+use loadtest_report::{Report, Style};
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -13,8 +13,8 @@ use super::converge;
 use crate::load::bed::Bed;
 use crate::load::figures::Figures;
 use crate::load::options::Options;
+use crate::load::plots::{axis, line, plot};
 use crate::load::progress::Progress;
-use crate::load::timeline::line;
 use crate::load::workload::Workload;
 
 /// Hosts that rotate.
@@ -84,16 +84,11 @@ pub async fn run(mut options: Options, mut report: Report) -> Result<Report> {
     figures.add("refused", "Lookups of pods whose address was not yet allowed", share, "%");
     let last_share = shares.last().map_or(f64::NAN, |(_, share)| *share);
     figures.add("refused_at_the_end", "The same in the last second", last_share, "%");
-    let seconds = || Axis { label: "Time".to_owned(), unit: "s".to_owned(), scale: Scale::Linear };
-    let plot = |id: &str, title: &str, label: &str, unit: &str, points| Plot {
-        id: format!("rotation.{id}"),
-        title: title.to_owned(),
-        x: seconds(),
-        y: Axis { label: label.to_owned(), unit: unit.to_owned(), scale: Scale::Linear },
-        lines: vec![line(title, points, Style::Line)],
-        help: String::new(),
-    };
-    report.plots.push(plot("writes_over_time", "Writes", "Revisions per second", "", points));
-    report.plots.push(plot("refused_over_time", "Not yet allowed", "Lookups of pods", "%", shares));
+    for (id, title, y, points) in [
+        ("rotation.writes_over_time", "Writes", axis("Revisions per second", ""), points),
+        ("rotation.refused_over_time", "Not yet allowed", axis("Lookups of pods", "%"), shares),
+    ] {
+        report.plots.push(plot(id, title, axis("Time", "s"), y, vec![line(title, points, Style::Line)]));
+    }
     Ok(report)
 }

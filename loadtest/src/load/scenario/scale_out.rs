@@ -1,13 +1,13 @@
 //! The same start with 1, 2, … replicas.
 
 use anyhow::Result;
-use loadtest_report::{Axis, Plot, Report, Scale, Style};
+use loadtest_report::{Report, Style};
 
 use super::patience;
 use crate::load::bed::Bed;
 use crate::load::figures::Figures;
 use crate::load::options::Options;
-use crate::load::timeline::line;
+use crate::load::plots::{axis, line, plot};
 use crate::load::window::Window;
 
 /// Replicas of the last round, where the flag does not ask for more.
@@ -19,10 +19,11 @@ const REPLICAS: usize = 4;
 /// When the policies do not become right.
 pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let (mut times, mut cpu, mut memory) = (Vec::new(), Vec::new(), Vec::new());
-    for replicas in 1..=options.size.replicas.max(REPLICAS) {
+    let most = options.size.replicas.max(REPLICAS);
+    for replicas in 1..=most {
         let mut options = options.clone();
         options.size.replicas = replicas;
-        eprintln!("{replicas} of {REPLICAS}");
+        eprintln!("{replicas} of {most} replicas");
         let mut bed = Bed::open(&options).await?;
         bed.fill().await?;
         let window = Window::open(&bed).await?;
@@ -44,16 +45,13 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
         cpu.push((x, cost.controller_cpu));
         memory.push((x, mib));
     }
-    let plot = |id: &str, title: &str, unit: &str, points| Plot {
-        id: format!("scale-out.{id}"),
-        title: title.to_owned(),
-        x: Axis { label: "Replicas".to_owned(), unit: String::new(), scale: Scale::Linear },
-        y: Axis { label: title.to_owned(), unit: unit.to_owned(), scale: Scale::Linear },
-        lines: vec![line(title, points, Style::Line)],
-        help: String::new(),
-    };
-    report.plots.push(plot("time", "Every NetworkPolicy right", "s", times));
-    report.plots.push(plot("cpu", "CPU of all replicas", "s", cpu));
-    report.plots.push(plot("memory", "Memory of all replicas", "MiB", memory));
+    for (id, title, unit, points) in [
+        ("scale-out.time", "Every NetworkPolicy right", "s", times),
+        ("scale-out.cpu", "CPU of all replicas", "s", cpu),
+        ("scale-out.memory", "Memory of all replicas", "MiB", memory),
+    ] {
+        let lines = vec![line(title, points, Style::Line)];
+        report.plots.push(plot(id, title, axis("Replicas", ""), axis(title, unit), lines));
+    }
     Ok(report)
 }
