@@ -20,7 +20,8 @@ mod wire;
 mod zone;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,8 +40,13 @@ pub use self::zone::{DEFAULT_SOA_MINIMUM, TIMES_KEPT};
 pub struct DnsServer {
     zone: Arc<Zone>,
     thread: Arc<OwnThread>,
+    /// The server's own UDP socket once more: it keeps the port after a stop.
+    socket: Arc<UdpSocket>,
     address: SocketAddr,
 }
+
+/// A port of the server's own host where nobody is: "discard" (RFC 863).
+const NOBODY: u16 = 9;
 
 impl DnsServer {
     /// Starts on 127.0.0.1 and a port that is free for UDP and TCP.
@@ -62,13 +68,14 @@ impl DnsServer {
         let bound = thread.handle().spawn(async move {
             let (socket, listener) = wire::bind(address).await?;
             let address = listener.local_addr()?;
+            let kept = UdpSocket::from(socket.as_fd().try_clone_to_owned()?);
             tokio::spawn(wire::serve_udp(socket, Arc::clone(&served)));
             tokio::spawn(wire::serve_tcp(listener, served));
-            std::io::Result::Ok(address)
+            std::io::Result::Ok((address, kept))
         });
-        let address = bound.await?.with_context(|| format!("bind UDP and TCP on {address}"))?;
+        let (address, socket) = bound.await?.with_context(|| format!("bind UDP and TCP on {address}"))?;
         let thread = Arc::new(thread);
-        Ok(Self { zone, thread, address })
+        Ok(Self { zone, thread, socket: Arc::new(socket), address })
     }
 
     /// Where it listens, the same port for UDP and TCP.
@@ -76,8 +83,15 @@ impl DnsServer {
         self.address
     }
 
-    /// Closes the sockets now, whoever still holds a clone: a dead server, whose port refuses. Counters stay readable.
+    /// Ends the server now, whoever still holds a clone: a dead server, whose port refuses. Counters stay readable.
+    ///
+    /// The UDP port stays taken until the last clone goes, so that no other server of this machine gets it and answers there.
+    ///
+    /// # Panics
+    /// If the port cannot be closed.
     pub fn stop(&self) {
+        // A connected socket hears its peer only: the system refuses what others send, as on a port that is free.
+        self.socket.connect((self.address.ip(), NOBODY)).expect("connect the UDP socket to nobody");
         self.thread.stop();
     }
 
