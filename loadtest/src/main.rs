@@ -32,6 +32,8 @@ enum Command {
     Steady(load::options::Options),
     /// Answers change all the time: how late the NetworkPolicies are
     Churn(load::options::Options),
+    /// The same start with 100, 300, 1,000, … policies up to --policies
+    Growth(load::options::Options),
     /// The controller is killed and comes back
     Restart(load::options::Options),
     /// The same start with 1, 2, … replicas
@@ -74,13 +76,15 @@ fn main() -> anyhow::Result<ExitCode> {
             Command::Demo(arguments) => demo::run(arguments).await.map(|()| true),
             Command::Handover(options) => handover(options).await.map(|()| true),
             Command::Share(options) => {
-                println!("{}", serde_json::to_string_pretty(&loadtest::share::run(options).await?)?);
-                Ok(true)
+                let report = loadtest::share::run(options).await?;
+                println!("{}", serde_json::to_string_pretty(&report)?);
+                report.check().map(|()| true)
             }
             Command::Ceiling(options) => run("ceiling", options, scenario::ceiling::run).await,
             Command::Converge(options) => run("converge", options, scenario::converge::run).await,
             Command::Steady(options) => run("steady", options, scenario::steady::run).await,
             Command::Churn(options) => run("churn", options, scenario::churn::run).await,
+            Command::Growth(options) => run("growth", options, scenario::growth::run).await,
             Command::Restart(options) => run("restart", options, scenario::restart::run).await,
             Command::ScaleOut(options) => run("scale-out", options, scenario::scale_out::run).await,
             Command::Hostile(options) => run("hostile", options, scenario::hostile::run).await,

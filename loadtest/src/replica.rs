@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -18,6 +18,8 @@ pub type Line = (Instant, Value);
 
 /// Exit code of a replica whose parent has gone.
 const ORPHANED: i32 = 3;
+/// A page takes milliseconds; a process that is stopped accepts and never answers.
+const PAGE_WITHIN: Duration = Duration::from_secs(5);
 /// What a replica logs when its pages are served.
 const LISTENING: &str = "serving health, metrics and state";
 
@@ -77,35 +79,12 @@ impl Replica {
 
     /// Lines whose message is this.
     pub fn said(&self, message: &str) -> Vec<Line> {
-        let parsed = |(at, line): &(Instant, String)| Some((*at, serde_json::from_str::<Value>(line).ok()?));
-        let log = lock(&self.log);
-        let found = log.iter().filter(|(_, line)| line.contains(message)).filter_map(parsed);
-        found.filter(|line| line.1["fields"]["message"] == message || line.1["message"] == message).collect()
+        said(&self.log, message)
     }
 
-    /// One of its pages, such as `/metrics`.
-    ///
-    /// # Errors
-    /// When it is not served, or its status is not 200.
-    pub async fn page(&self, path: &str) -> Result<String> {
-        let said = self.said(LISTENING);
-        let address = said.last().and_then(|(_, line)| line["address"].as_str()).context("it does not listen yet")?;
-        let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: controller\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        ensure!(head.split_whitespace().nth(1) == Some("200"), "{path}: {body}");
-        Ok(body.to_owned())
-    }
-
-    /// A metric, all its series added up.
-    ///
-    /// # Errors
-    /// When the page cannot be read.
-    pub async fn metric(&self, name: &str) -> Result<f64> {
-        Ok(metric(&self.page("/metrics").await?, name))
+    /// Its pages.
+    pub fn pages(&self) -> Pages {
+        Pages { log: Arc::clone(&self.log) }
     }
 
     /// Process id.
@@ -119,6 +98,52 @@ impl Replica {
         let telling = log.iter().filter(|(_, line)| !line.contains(r#""event":"#)).rev().take(lines);
         telling.collect::<Vec<_>>().into_iter().rev().map(|(_, line)| line.clone()).collect()
     }
+}
+
+/// The pages that a replica serves. Clones are the same.
+#[derive(Clone)]
+pub struct Pages {
+    log: Arc<Mutex<Vec<(Instant, String)>>>,
+}
+
+impl Pages {
+    /// One of them, such as `/metrics`.
+    ///
+    /// # Errors
+    /// When it is not served, or its status is not 200.
+    pub async fn page(&self, path: &str) -> Result<String> {
+        let said = said(&self.log, LISTENING);
+        let address = said.last().and_then(|(_, line)| line["address"].as_str()).context("it does not listen yet")?;
+        let exchange = async {
+            let mut stream = TcpStream::connect(address).await?;
+            let request = format!("GET {path} HTTP/1.1\r\nhost: controller\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            anyhow::Ok(answer)
+        };
+        let answer =
+            tokio::time::timeout(PAGE_WITHIN, exchange).await.with_context(|| format!("{path} is not served"))??;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        ensure!(head.split_whitespace().nth(1) == Some("200"), "{path}: {body}");
+        Ok(body.to_owned())
+    }
+
+    /// A metric, all its series added up.
+    ///
+    /// # Errors
+    /// When the page cannot be read.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        Ok(metric(&self.page("/metrics").await?, name))
+    }
+}
+
+/// Lines whose message is this.
+fn said(log: &Mutex<Vec<(Instant, String)>>, message: &str) -> Vec<Line> {
+    let parsed = |(at, line): &(Instant, String)| Some((*at, serde_json::from_str::<Value>(line).ok()?));
+    let log = lock(log);
+    let found = log.iter().filter(|(_, line)| line.contains(message)).filter_map(parsed);
+    found.filter(|line| line.1["fields"]["message"] == message || line.1["message"] == message).collect()
 }
 
 /// Fails when one of them has ended by itself.

@@ -23,8 +23,13 @@ const SETTLING: Duration = Duration::from_secs(15);
 /// TTL of the answers in seconds: looking up must not be most of the work.
 const TTL: u32 = 20;
 /// Between two changes of a host and of a spec: much more work than it costs to be there.
-const CHANGE_EVERY: Duration = Duration::from_millis(50);
+const CHANGE_EVERY: Duration = Duration::from_millis(25);
 const MIB: f64 = 1024.0 * 1024.0;
+/// All replicas together may cost so much more than one alone.
+const MOST_CPU: f64 = 1.10;
+const MOST_MEMORY: f64 = 1.25;
+/// The work does not become less by being shared: below this the noise is more than the work.
+const LEAST_CPU: f64 = 0.5;
 
 /// Compare the CPU time and memory of several replicas with those of one
 #[derive(Clone, Debug, clap::Args)]
@@ -63,6 +68,20 @@ pub struct Report {
     pub cpu_ratio: f64,
     /// The same of memory.
     pub memory_ratio: f64,
+}
+
+impl Report {
+    /// Whether the replicas together cost what they may.
+    ///
+    /// # Errors
+    /// When they cost more.
+    pub fn check(&self) -> Result<()> {
+        let Self { cpu_ratio, memory_ratio, .. } = self;
+        ensure!(*cpu_ratio >= LEAST_CPU, "CPU: {cpu_ratio:.2} times that of one is noise; is the machine quiet?");
+        ensure!(*cpu_ratio <= MOST_CPU, "CPU: {cpu_ratio:.2} times that of one, not {MOST_CPU}");
+        ensure!(*memory_ratio <= MOST_MEMORY, "memory: {memory_ratio:.2} times that of one, not {MOST_MEMORY}");
+        Ok(())
+    }
 }
 
 /// Runs the three windows.

@@ -26,8 +26,9 @@ use crate::telemetry::metrics::shards::ShardMetrics;
 /// Address of the shards actor.
 pub type ShardsRef = ActorRef<ShardsMsg>;
 
-/// While a new table may not be assigned without a fence, it is looked for so often; a policy needs a second to load.
-const FENCE_CHECK_WHILE_NEW: Duration = Duration::from_millis(500);
+/// While a new table may not be assigned without a fence, it is looked for so often: an API server loads a policy within a
+/// second, for which the first start of an installation waits.
+const FENCE_CHECK_WHILE_NEW: Duration = Duration::from_millis(100);
 /// Else so often: somebody may remove or install the fence.
 const FENCE_CHECK: Duration = Duration::from_secs(30);
 

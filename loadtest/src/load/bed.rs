@@ -292,8 +292,8 @@ impl Bed {
             self.runs()?;
             let idle = async || {
                 for replica in &self.replicas {
-                    let pending = replica.metric("egress_writer_pending").await?;
-                    let in_flight = replica.metric("egress_writer_in_flight").await?;
+                    let pending = replica.pages().metric("egress_writer_pending").await?;
+                    let in_flight = replica.pages().metric("egress_writer_in_flight").await?;
                     ensure!(pending + in_flight == 0.0, "{pending} writes wait, {in_flight} are under way");
                 }
                 Ok(())

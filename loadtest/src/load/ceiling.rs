@@ -30,8 +30,9 @@ use super::progress::Progress;
 use super::workload::Workload;
 use crate::fill::{create_namespaces, forget_table};
 
-/// Objects that are written: enough for a figure within a few per cent, few enough to take seconds.
-pub const OBJECTS: usize = 1_000;
+/// Objects that are written: as many as there are policies, so that a small run stays short, but enough for a figure within
+/// a few per cent, and no more than takes seconds.
+const OBJECTS: (usize, usize) = (100, 1_000);
 /// Requests under way at once: where the controller's own search for a limit ends on a server that queues nothing.
 const AT_ONCE: usize = 16;
 const NAMESPACE: &str = "ceiling";
@@ -98,8 +99,9 @@ pub async fn measure(bed: &Bed, number: usize) -> Result<Ceiling> {
     tables.create(&PostParams::default(), &EgressShardTable::new(SHARD_TABLE, table.to_spec())).await?;
 
     let stamp = Stamp { shard, epoch: 1 }.to_string();
+    let objects = bed.workload.size.policies.clamp(OBJECTS.0, OBJECTS.1);
     let bodies: Vec<Bodies> =
-        (0..OBJECTS).map(|policy| bodies(&bed.workload, policy, &stamp)).collect::<Result<_>>()?;
+        (0..objects).map(|policy| bodies(&bed.workload, policy, &stamp)).collect::<Result<_>>()?;
     let ceiling = write(bed, &bed.cluster.client_of(&kubeconfig).await?, bodies).await;
 
     let (all, everything) = (DeleteParams::default(), ListParams::default());
@@ -124,7 +126,7 @@ async fn write(bed: &Bed, client: &Client, mut bodies: Vec<Bodies>) -> Result<Ce
     let (first, rest) = bodies.split_first().context("nothing to write")?;
     eventually(FENCE_WITHIN, async || Ok(objects.create(&posted, &first.create).await.map(drop)?)).await?;
 
-    let progress = Progress::new("ceiling of the API server", OBJECTS * 3);
+    let progress = Progress::new("ceiling of the API server", bodies.len() * 3);
     let count = rest.len() as f64;
     let started = Instant::now();
     let writes = stream::iter(rest).map(async |body| {

@@ -3,6 +3,7 @@
 use loadtest_report::{Latency, Report};
 
 use super::observer::Latencies;
+use super::timeline::Timeline;
 use super::window::Cost;
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -46,6 +47,13 @@ impl Figures<'_> {
         self.add("p99_beyond_ttl", "The same p99, relative to TTL + 1 s", p99 / bound, "ratio");
     }
 
+    /// Adds the longest queues.
+    pub fn queues(&mut self, timeline: &Timeline) {
+        let [writes, lookups] = timeline.most_waiting();
+        self.add("writes_waiting", "Writes that waited, at most (read once a second)", writes, "count");
+        self.add("lookups_waiting", "Lookups that were due and waited, at most (read once a second)", lookups, "count");
+    }
+
     /// Adds what a stretch cost.
     pub fn cost(&mut self, cost: &Cost, policies: usize) {
         self.add("controller_cpu", "CPU of the controller", cost.controller_cpu, "s");
@@ -67,6 +75,14 @@ impl Figures<'_> {
         let each = requests as f64 / policies as f64;
         self.add("requests_per_policy", "Requests per policy", each, "ratio");
         self.add("throttled", "Requests answered with 429", cost.requests.answered("429") as f64, "count");
+        if let Some(late) = cost.renewals_late {
+            self.add(
+                "renewals_late",
+                "99 of 100 renewals of the Lease since the start were at most so late",
+                late,
+                "s",
+            );
+        }
         let watched = cost.requests.watched as f64 / MIB;
         self.add("watched", "Bytes of watch events, to all watchers", watched, "MiB");
         self.add("lookups", "DNS queries", cost.queries() as f64, "count");

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod figures;
 pub mod observer;
 pub mod options;
+pub mod over_time;
 pub mod peer;
 pub mod plots;
 pub mod progress;

@@ -65,6 +65,10 @@ pub struct Counts {
     pub last: Option<Instant>,
     /// Policies whose last wanted address was allowed, each with the moment: progress over time.
     pub right: Vec<Instant>,
+    /// The moment of each revision.
+    pub written: Vec<Instant>,
+    /// The moment at which each wanted address was allowed, and how long that had taken.
+    pub met: Vec<(Instant, Duration)>,
 }
 
 impl Default for Counts {
@@ -80,6 +84,8 @@ impl Default for Counts {
             latencies,
             last: None,
             right: Vec::new(),
+            written: Vec::new(),
+            met: Vec::new(),
         }
     }
 }
@@ -283,6 +289,7 @@ impl Seen {
         let spec = if event.kind == "DELETED" { &nothing } else { event.object.spec.as_ref().unwrap_or(&nothing) };
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(spec);
         self.counts.revisions += 1;
+        self.counts.written.push(now);
         let object = &mut self.objects[policy];
         self.counts.unchanged += u64::from(object.exists && object.spec == hash && event.kind == "MODIFIED");
         object.exists = event.kind != "DELETED";
@@ -296,12 +303,13 @@ impl Seen {
             self.counts.open.push(format!("{}/{}: {too_much}", metadata.namespace, metadata.name));
         }
         let before = object.wanted.len();
-        let (allowed, latencies) = (&object.allowed, &mut self.counts.latencies);
+        let (allowed, latencies, met) = (&object.allowed, &mut self.counts.latencies, &mut self.counts.met);
         object.wanted.retain(|(address, since)| {
             let has = allowed.contains(address);
             if has {
-                let micros = now.duration_since(*since).as_micros();
-                latencies.saturating_record(u64::try_from(micros).unwrap_or(LONGEST).max(1));
+                let latency = now.duration_since(*since);
+                latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LONGEST).max(1));
+                met.push((now, latency));
             }
             !has
         });

@@ -73,7 +73,8 @@ impl Peer {
             .env("DNS_HOST", dns.ip().to_string())
             .env("DNS_PORT", dns.port().to_string())
             .process_group(0)
-            .stdin(Stdio::null())
+            // One that reads it can tell when this process has gone.
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
             .with_context(|| format!("starting {}", self.command))?;

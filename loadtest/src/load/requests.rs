@@ -60,6 +60,13 @@ impl Requests {
         self.counts.iter().filter(|(kind, _)| matches(kind)).map(|(_, count)| count).sum()
     }
 
+    /// Requests of a verb for a resource that were answered with a status code.
+    #[must_use]
+    pub fn with_code(&self, verb: &str, resource: &str, code: &str) -> u64 {
+        let kind = (verb.to_owned(), resource.to_owned(), code.to_owned());
+        self.counts.get(&kind).copied().unwrap_or_default()
+    }
+
     /// Requests that were answered with a status code.
     #[must_use]
     pub fn answered(&self, code: &str) -> u64 {
@@ -71,6 +78,21 @@ impl Requests {
 #[must_use]
 pub fn metric(page: &str, metric: &str) -> f64 {
     page.lines().filter_map(series).filter(|(name, _, _)| *name == metric).map(|(_, _, value)| value).sum()
+}
+
+/// The upper bound of the bucket of a histogram in which a quantile lies; none if nothing was observed.
+#[must_use]
+pub fn quantile(page: &str, histogram: &str, q: f64) -> Option<f64> {
+    let name = format!("{histogram}_bucket");
+    let buckets = page.lines().filter_map(series).filter(|(found, _, _)| *found == name);
+    let bound = |labels: &str| match label(labels, "le") {
+        "+Inf" => Some(f64::INFINITY),
+        le => le.parse().ok(),
+    };
+    let buckets: Vec<(f64, f64)> = buckets.filter_map(|(_, labels, count)| Some((bound(labels)?, count))).collect();
+    let total = buckets.iter().map(|(_, count)| *count).fold(0.0, f64::max);
+    let within = |(_, count): &&(f64, f64)| total > 0.0 && *count >= q * total;
+    buckets.iter().filter(within).map(|(bound, _)| *bound).reduce(f64::min)
 }
 
 /// Name, labels and value of a line of the text format.
@@ -98,6 +120,15 @@ mod tests {
         let (name, labels, value) = series(line).expect("a series");
         assert_eq!((name, value), ("apiserver_request_total", 12.0));
         assert_eq!([label(labels, "verb"), label(labels, "code"), label(labels, "subresource")], ["POST", "201", ""]);
+    }
+
+    #[test]
+    fn a_quantile_is_the_bound_of_the_bucket_that_reaches_it() {
+        let page = "late_bucket{le=\"0.1\"} 98\nlate_bucket{le=\"0.5\"} 99\nlate_bucket{le=\"+Inf\"} 100\n";
+        assert_eq!(quantile(page, "late", 0.98), Some(0.1));
+        assert_eq!(quantile(page, "late", 0.99), Some(0.5));
+        assert_eq!(quantile(page, "late", 1.0), Some(f64::INFINITY));
+        assert_eq!(quantile("late_bucket{le=\"+Inf\"} 0\n", "late", 0.99), None);
     }
 
     #[test]

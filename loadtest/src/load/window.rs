@@ -9,12 +9,14 @@ use egress_testbed::dns::RecordType;
 
 use super::bed::Bed;
 use super::cluster::ServerUsage;
-use super::requests::Requests;
+use super::requests::{Requests, quantile};
 
 /// The beginning of a stretch.
 pub struct Window {
     started: Instant,
     controller: Used,
+    /// Of processes that have ended since.
+    carried: Used,
     servers: Option<ServerUsage>,
     requests: Requests,
     lookups: BTreeMap<(String, RecordType), u64>,
@@ -50,6 +52,8 @@ pub struct Cost {
     pub requests: Requests,
     /// DNS queries by name and type.
     pub lookups: BTreeMap<(String, RecordType), u64>,
+    /// 99 of 100 renewals of Leases were sent no later than so many seconds after they were due, since the replicas started.
+    pub renewals_late: Option<f64>,
 }
 
 /// What these processes have used; one that has ended counts for nothing.
@@ -73,9 +77,17 @@ impl Window {
             requests: Requests::read(&bed.client).await?,
             servers: bed.cluster.used()?,
             controller: used(&bed.controller_ids()),
+            carried: Used::default(),
             lookups: bed.dns.counts(),
             started: Instant::now(),
         })
+    }
+
+    /// Call it before a process is killed: what it has used counts.
+    pub fn carry(&mut self, id: u32) {
+        let used = used(&[id]);
+        self.carried.cpu += used.cpu;
+        self.carried.peak = self.carried.peak.max(used.peak);
     }
 
     /// What it has cost so far.
@@ -95,15 +107,27 @@ impl Window {
         let lookups = bed.dns.counts().into_iter().map(|(key, count)| (key.clone(), count - before(&key)));
         Ok(Cost {
             seconds,
-            controller_cpu: controller.cpu.saturating_sub(self.controller.cpu).as_secs_f64(),
+            controller_cpu: (self.carried.cpu + controller.cpu).saturating_sub(self.controller.cpu).as_secs_f64(),
             api_server_cpu: cpu(|used| used.api_server),
             etcd_cpu: cpu(|used| used.etcd),
             memory: controller.memory,
-            peak_memory: controller.peak,
+            peak_memory: controller.peak.max(self.carried.peak),
             requests: Requests::read(&bed.client).await?.since(&self.requests),
             lookups: lookups.filter(|(_, count)| *count > 0).collect(),
+            renewals_late: renewals_late(bed).await,
         })
     }
+}
+
+/// The upper bound of the bucket in which the 99th percentile lies; none where nobody tells.
+async fn renewals_late(bed: &Bed) -> Option<f64> {
+    let mut late = None;
+    for replica in &bed.replicas {
+        let page = replica.pages().page("/metrics").await.ok()?;
+        let found = quantile(&page, "egress_shards_renew_lateness_seconds", 0.99)?;
+        late = Some(found.max(late.unwrap_or(0.0)));
+    }
+    late
 }
 
 impl Cost {
@@ -113,7 +137,18 @@ impl Cost {
         self.lookups.values().sum()
     }
 
-    /// Creates, applies and deletes of NetworkPolicies.
+    /// Objects that were created, and changes of NetworkPolicies and of statuses: what the API server took.
+    #[must_use]
+    pub fn taken(&self) -> (u64, u64, u64) {
+        let of = |verbs: &[&str], resource: &str, code: &str| -> u64 {
+            verbs.iter().map(|verb| self.requests.with_code(verb, resource, code)).sum()
+        };
+        let created = of(&["POST", "APPLY", "PATCH"], "networkpolicies", "201");
+        let changed = of(&["PUT", "PATCH", "APPLY"], "networkpolicies", "200");
+        (created, changed, of(&["PUT", "PATCH", "APPLY"], "egresspolicies/status", "200"))
+    }
+
+    /// Creates, applies and deletes of NetworkPolicies, whatever came of them.
     #[must_use]
     pub fn network_policy_writes(&self) -> u64 {
         ["POST", "PUT", "PATCH", "APPLY", "DELETE"].iter().map(|verb| self.requests.of(verb, "networkpolicies")).sum()

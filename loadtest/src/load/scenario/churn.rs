@@ -13,6 +13,7 @@ use crate::load::bed::Bed;
 use crate::load::ceiling;
 use crate::load::figures::Figures;
 use crate::load::options::Options;
+use crate::load::over_time::{latency, throughput};
 use crate::load::progress::Progress;
 use crate::load::timeline::Timeline;
 use crate::load::window::Window;
@@ -39,14 +40,13 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let policies_per_host = size.policies as f64 * size.hosts_per_policy as f64 / size.hosts as f64;
     let hosts_per_second = changes_per_second / policies_per_host;
     eprintln!("{hosts_per_second:.2} hosts change each second, each in {policies_per_host:.0} policies");
-    let timeline = Timeline::start(&bed);
+    let (timeline, since) = (Timeline::start(&bed), Instant::now());
     let window = Window::open(&bed).await?;
     let (changed, asked_for) = change(&mut bed, hosts_per_second, Duration::from_secs(options.window_seconds)).await;
     bed.settled("the last changes", patience(size.policies) + Duration::from_secs(size.ttl.into())).await?;
     let counts = bed.observer.reset();
     let cost = window.cost(&bed).await?;
     let plots = timeline.plots("churn");
-    drop(timeline);
     bed.stop_controller().await?;
     let ceiling = before.lower(ceiling::measure(&bed, 2).await?);
 
@@ -61,7 +61,10 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let title = "Revisions, relative to the policies whose hosts changed";
     figures.add("writes_per_change", title, writes / asked_for as f64, "ratio");
     figures.cost(&cost, size.policies);
+    figures.queues(&timeline);
     ceiling_figures::add(&mut report, ceiling);
+    report.plots.push(latency("churn", &counts, since));
+    report.plots.push(throughput("churn", &counts, since, ceiling.applies));
     report.plots.extend(plots);
     Ok(report)
 }

@@ -1,6 +1,6 @@
 //! A third of the names are dead, slow or huge: the others must not notice.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use egress_testbed::dns::{RecordType, Script};
@@ -11,9 +11,10 @@ use super::{limit_to_answers, patience};
 use crate::load::bed::Bed;
 use crate::load::figures::Figures;
 use crate::load::options::Options;
+use crate::load::over_time::latency;
 use crate::load::progress::Progress;
 use crate::load::timeline::Timeline;
-use crate::load::window::Window;
+use crate::load::window::{Window, used};
 use crate::load::workload::Workload;
 
 /// A slow name's answer takes so long: longer than a query is waited for.
@@ -71,17 +72,18 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     }
     bed.fill().await?;
 
-    let since = bed.start_controller().await?;
+    let start = bed.start_controller().await?;
     for host in (0..size.hosts).filter(|host| kind(*host) != Kind::Live) {
         bed.observer.want_no_more(bed.workload.policies_of(host), &bed.workload.answer(host, 0));
     }
     bed.settled("live names of all policies", patience(size.policies)).await?;
-    let started = since.elapsed();
+    let started = start.elapsed();
     Progress::wait("settling", Duration::from_secs(u64::from(size.ttl).min(60))).await;
     let first = bed.observer.reset();
 
-    let timeline = Timeline::start(&bed);
+    let (timeline, since) = (Timeline::start(&bed), Instant::now());
     let window = Window::open(&bed).await?;
+    let memory = used(&bed.controller_ids()).memory;
     let hosts: Vec<usize> = of_kind(Kind::Live).collect();
     let progress = Progress::new("live names change", options.window_seconds as usize);
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / CHANGES));
@@ -99,14 +101,18 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     figures.add("live_seconds", "Live names of every policy allowed after the start", started.as_secs_f64(), "s");
     figures.latencies("committed", "From a live name's changed answer to the NetworkPolicy", &counts.latencies);
     figures.beyond_ttl(&counts.latencies, size.ttl);
-    let open = [first.open, counts.open].concat();
+    let open = [first.open, counts.open.clone()].concat();
     figures.add("open", "Revisions that allowed more than was ever answered", open.len() as f64, "count");
     figures.add("removed", "Addresses removed", (first.removed + counts.removed) as f64, "count");
     figures.cost(&cost, size.policies);
+    figures.queues(&timeline);
+    let growth = cost.memory as f64 / memory as f64;
+    figures.add("memory_growth", "Memory at the end, relative to the beginning of the window", growth, "ratio");
     let (addresses, most) = bed.observer.addresses();
     figures.add("addresses", "Addresses allowed, of all policies", addresses as f64, "count");
     figures.add("addresses_most", "Addresses of the largest policy", most as f64, "count");
     report.notes.extend(open);
+    report.plots.push(latency("hostile", &counts, since));
     report.plots.extend(timeline.plots("hostile"));
     Ok(report)
 }

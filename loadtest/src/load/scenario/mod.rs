@@ -4,6 +4,7 @@ pub mod ceiling;
 pub mod churn;
 pub mod converge;
 pub mod fanout;
+pub mod growth;
 pub mod hostile;
 pub mod outage;
 pub mod restart;

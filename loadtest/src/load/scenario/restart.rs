@@ -52,9 +52,9 @@ async fn again(bed: &mut Bed, pod: Option<&str>) -> Result<(f64, Cost)> {
     };
     let wanted = bed.workload.size.policies as f64;
     let acts = async || {
-        let actors = bed.replicas[0].metric("egress_policy_actors").await?;
+        let actors = bed.replicas[0].pages().metric("egress_policy_actors").await?;
         anyhow::ensure!((actors - wanted).abs() < 0.5, "{actors} of {wanted} policies act");
-        bed.replicas[0].page("/readyz").await.map(drop)
+        bed.replicas[0].pages().page("/readyz").await.map(drop)
     };
     eventually(READY_WITHIN, acts).await?;
     let seconds = since.elapsed().as_secs_f64();

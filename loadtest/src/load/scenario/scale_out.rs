@@ -1,6 +1,6 @@
 //! The same start with 1, 2, … replicas.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use loadtest_report::{Report, Style};
 
 use super::patience;
@@ -18,6 +18,7 @@ const REPLICAS: usize = 4;
 /// # Errors
 /// When the policies do not become right.
 pub async fn run(options: Options, mut report: Report) -> Result<Report> {
+    ensure!(options.kubeconfig.is_none(), "scale-out starts a control plane for each round; it takes no --kubeconfig");
     let (mut times, mut cpu, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     let most = options.size.replicas.max(REPLICAS);
     for replicas in 1..=most {
