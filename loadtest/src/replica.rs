@@ -1,7 +1,7 @@
 //! A replica of the controller as a process of its own: its log, its signals, its end.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,21 +32,52 @@ pub struct Replica {
     log: Arc<Mutex<Vec<(Instant, String)>>>,
 }
 
+/// What runs as a replica.
+#[derive(Clone, Debug)]
+pub enum Program {
+    /// A program like this one, which is the controller as well: `FILE replica run`.
+    LoadTest(PathBuf),
+    /// The controller's own: `FILE run`.
+    Controller(PathBuf),
+}
+
+impl Program {
+    /// This program.
+    ///
+    /// # Errors
+    /// When the system does not tell where it is.
+    pub fn own() -> Result<Self> {
+        Ok(Self::LoadTest(std::env::current_exe()?))
+    }
+
+    fn command(&self) -> Command {
+        match self {
+            Self::Controller(file) => Command::new(file),
+            Self::LoadTest(file) => {
+                let mut command = Command::new(file);
+                command.arg("replica");
+                command
+            }
+        }
+    }
+}
+
 impl Replica {
-    /// Starts `program replica run FLAGS`: this program, which is the controller as well.
+    /// Starts the program with these flags.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(program: &Path, pod: &str, flags: &[String]) -> Result<Self> {
-        let mut child = Command::new(program)
-            .args(["replica", "run", "--log-format=json"])
+    pub fn start(program: &Program, pod: &str, flags: &[String]) -> Result<Self> {
+        let mut child = program
+            .command()
+            .args(["run", "--log-format=json"])
             .args(flags)
             // It ends when this is closed, however this process ends.
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
+            .with_context(|| format!("starting {program:?}"))?;
         let stderr = child.stderr.take().context("a pipe")?;
         let log: Arc<Mutex<Vec<(Instant, String)>>> = Arc::default();
         let lines = Arc::clone(&log);

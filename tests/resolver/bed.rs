@@ -18,7 +18,7 @@ use ractor::rpc::CallResult;
 use tokio::sync::mpsc;
 
 /// Longest wait for anything; most come at once.
-pub const PATIENCE: Duration = Duration::from_secs(9);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a subscriber hears.
 pub type Ear = mpsc::UnboundedReceiver<Resolution>;

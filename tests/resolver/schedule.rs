@@ -10,7 +10,7 @@ use crate::bed::{Bed, Flags, PATIENCE, answer, v4};
 
 const HOST: &str = "api.example.com";
 
-/// The seconds between the first questions for a host with this script, all between these two.
+/// The seconds between the first questions for a host with this script: at least so many, on average at most so many.
 async fn check(script: Script, min_refresh: f64, questions: u64, at_least: f64, at_most: f64) {
     let dns = DnsServer::start().await.unwrap();
     dns.set(HOST, RecordType::A, script);
@@ -22,11 +22,11 @@ async fn check(script: Script, min_refresh: f64, questions: u64, at_least: f64, 
     for pair in times.windows(2) {
         let between = (pair[1] - pair[0]).as_secs_f64();
         // A question that is noted late shortens the time to the next one, but not the whole.
-        assert!(between >= at_least - LATE && between <= at_most, "{between} s between two questions");
+        assert!(between >= at_least - LATE, "{between} s between two questions");
     }
-    let whole = (times[times.len() - 1] - times[0]).as_secs_f64();
-    let least = at_least * (times.len() - 1) as f64 - LATE;
-    assert!(whole >= least, "{whole} s for {} questions, at least {least} s", times.len());
+    let (whole, pairs) = ((times[times.len() - 1] - times[0]).as_secs_f64(), (times.len() - 1) as f64);
+    let (least, most) = (at_least * pairs - LATE, at_most * pairs);
+    assert!((least..=most).contains(&whole), "{whole} s for {} questions, not {least} to {most} s", times.len());
 }
 
 /// How late a busy machine may note a question.
@@ -103,5 +103,6 @@ async fn questions_keep_to_the_permitted_rate() {
     // 264 questions: a burst of 64, then 200 at 100 per second.
     dns.wait_for_total(264, PATIENCE).await.unwrap();
     let took = started.elapsed().as_secs_f64();
-    assert!((1.9..2.0 + 2.0 * SLACK).contains(&took), "{took} s");
+    // Half the rate would take 4 s.
+    assert!((1.9..4.0).contains(&took), "{took} s");
 }

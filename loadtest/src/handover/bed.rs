@@ -23,11 +23,11 @@ use super::judge::Judge;
 use super::report::TIMED_LEASE;
 use super::{Options, work};
 use crate::fill::{create_all, create_namespaces, forget_table};
-use crate::replica::{Replica, all_run};
+use crate::replica::{Program, Replica, all_run};
 
 /// Namespace of deploy/, which names the installation.
 const OWN_NAMESPACE: &str = "egress-controller";
-/// Longest wait until a replica acts on what it was given: a busy machine's, not a limit of the protocol.
+/// Least patience with what replicas do: a busy machine's, not a limit of the protocol.
 const ACTS_WITHIN: Duration = Duration::from_secs(120);
 
 /// See the module documentation.
@@ -45,7 +45,7 @@ pub struct Bed {
     /// Replicas that are stopped or cut off, and what brings each back.
     healing: Vec<(usize, JoinHandle<()>)>,
     generation: usize,
-    program: PathBuf,
+    program: Program,
     unfenced: bool,
     lease_seconds: u32,
     /// Times are judged, too.
@@ -86,8 +86,8 @@ impl Bed {
             proxies.push(Arc::new(FaultProxy::start(control_plane.url(), trust).await?));
         }
         let program = match &options.program {
-            Some(program) => program.clone(),
-            None => std::env::current_exe()?,
+            Some(program) => Program::LoadTest(program.clone()),
+            None => Program::own()?,
         };
         let mut bed = Self {
             replicas: Vec::new(),
@@ -162,6 +162,11 @@ impl Bed {
         Replica::start(&self.program, pod, &flags)
     }
 
+    /// For what takes so many leases. Times are judged by what was measured, so more patience hides nothing.
+    pub fn patience(&self, leases: u32) -> Duration {
+        ACTS_WITHIN.max(self.lease * leases)
+    }
+
     /// Starts anew: as if no replica had ever been there.
     pub async fn forget_table(&self) -> Result<()> {
         forget_table(&self.client).await?;
@@ -169,7 +174,7 @@ impl Bed {
             ensure!(self.judge.table().is_none(), "the table is still there");
             anyhow::Ok(())
         };
-        eventually(self.lease, gone).await
+        eventually(self.patience(1), gone).await
     }
 
     /// Waits until every shard is held by a live replica, each having its even share.
@@ -202,14 +207,14 @@ impl Bed {
         if self.is_timed && matches!(fault, Fault::Kill(_) | Fault::Terminate(_)) {
             // What is measured starts from shards that are whole; with a fault that still lasts it would be the sum of two.
             self.healed().await;
-            self.whole(self.lease * 8).await?;
+            self.whole(self.patience(8)).await?;
         }
         match fault.meets(|victim| self.healthy(victim)) {
             Fault::Kill(victim) => {
                 let (since, version) = (Instant::now(), self.judge.table_version());
                 let pod = self.replicas[victim].pod.clone();
                 self.replicas[victim].signal("KILL")?;
-                let (removed, _) = self.removed(&pod, version, self.lease * 4).await?;
+                let (removed, _) = self.removed(&pod, version, self.patience(4)).await?;
                 measured.takeover = Some(self.acted(removed, &pod).await?.duration_since(since));
                 self.replicas[victim] = self.new_pod(victim).await?;
             }
@@ -222,7 +227,7 @@ impl Bed {
                 let version = self.judge.table_version();
                 let pod = self.replicas[victim].pod.clone();
                 self.replicas[victim].signal("TERM")?;
-                let (removed, at) = self.removed(&pod, version, self.lease * 8).await?;
+                let (removed, at) = self.removed(&pod, version, self.patience(8)).await?;
                 measured.handover = Some(self.acted(removed, &pod).await?.saturating_duration_since(at));
                 self.replicas[victim] = self.new_pod(victim).await?;
             }
@@ -261,7 +266,9 @@ impl Bed {
             Fault::DeleteTable => {
                 let tables = Api::<EgressShardTable>::all(self.client.clone());
                 self.judge.edits();
-                drop(tables.delete(SHARD_TABLE, &DeleteParams::default()).await?);
+                let deleted = tables.delete(SHARD_TABLE, &DeleteParams::default()).await;
+                self.judge.edits();
+                drop(deleted?);
             }
             Fault::OutageHalf => self.outage(self.lease / 2).await?,
             Fault::OutageTwo => self.outage(two_leases).await?,
@@ -324,7 +331,7 @@ impl Bed {
                 continue;
             }
             let replica = &self.replicas[number];
-            let acted = eventually(ACTS_WITHIN.max(self.lease * 8), async || {
+            let acted = eventually(self.patience(8), async || {
                 let lines = replica.said("shards act");
                 let acts = |line: &&(Instant, serde_json::Value)| {
                     let newest = line.1["fields"]["newest_epoch"].as_u64().or(line.1["newest_epoch"].as_u64());
@@ -378,7 +385,10 @@ impl Bed {
             self.judge.edits();
             match tables.replace(SHARD_TABLE, &PostParams::default(), &object).await {
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
-                edited => return Ok(edited.map(drop)?),
+                edited => {
+                    self.judge.edits();
+                    return Ok(edited.map(drop)?);
+                }
             }
         }
         bail!("the table changes all the time")

@@ -46,7 +46,7 @@ pub type TableRevision = (Instant, Option<Arc<Table>>);
 struct Seen {
     revisions: Vec<Revision>,
     tables: BTreeMap<u64, TableRevision>,
-    /// When a person was about to write or delete the table.
+    /// When a person was about to write or delete the table, and when the answer had come.
     edits: Vec<Instant>,
 }
 
@@ -143,12 +143,12 @@ impl Judge {
         unchanged.collect()
     }
 
-    /// The newest version of any NetworkPolicy.
+    /// The newest version of any NetworkPolicy that the watch has shown.
     pub fn version(&self) -> u64 {
         lock(&self.seen).revisions.iter().map(|revision| revision.version).max().unwrap_or_default()
     }
 
-    /// A person writes or deletes the table now.
+    /// A person writes or deletes the table now, or has the answer: it was done at some time between the two.
     pub fn edits(&self) {
         lock(&self.seen).edits.push(Instant::now());
     }
@@ -242,7 +242,8 @@ fn hash(object: &NetworkPolicy) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(spec)
 }
 
-fn version(object: &impl Resource) -> u64 {
+/// resourceVersion as a number.
+pub(super) fn version(object: &impl Resource) -> u64 {
     object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 

@@ -77,7 +77,7 @@ pub async fn run(options: Options) -> Result<Report> {
         report.suffered(fault, &measured);
     }
     bed.healed().await;
-    bed.whole(bed.lease * 8).await?;
+    bed.whole(bed.patience(8)).await?;
     let changed = work.stop().await;
     report.settled(&mut bed, changed).await?;
     Ok(report)

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::bed::{Bed, Measured};
 use super::fault::Fault;
+use super::judge::version;
 use super::work::{self, Changed};
 use super::{Options, audit};
 
@@ -97,9 +98,14 @@ impl Report {
 
     /// Waits until every policy has its NetworkPolicy; what is written from now on is counted.
     pub(super) async fn converged(&mut self, bed: &mut Bed) -> Result<()> {
-        converged(bed).await?;
-        self.version = bed.judge.version();
-        Ok(())
+        let newest = converged(bed).await?;
+        self.version = newest;
+        let shown = async || {
+            let shown = bed.judge.version();
+            ensure!(shown >= newest, "the judge has seen version {shown}, not yet {newest}");
+            Ok(())
+        };
+        eventually(PATIENCE, shown).await
     }
 
     pub(super) fn suffered(&mut self, fault: &Fault, measured: &Measured) {
@@ -190,16 +196,17 @@ fn p99(sorted: &[f64]) -> f64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
 }
 
-/// Waits until every policy has its NetworkPolicy.
-pub(crate) async fn converged(bed: &Bed) -> Result<()> {
-    eventually(PATIENCE, async || right(bed, &Changed::default()).await.map(drop)).await?;
+/// Waits until every policy has its NetworkPolicy; gives the highest version among them.
+pub(crate) async fn converged(bed: &Bed) -> Result<u64> {
+    let newest = eventually(PATIENCE, async || right(bed, &Changed::default()).await).await?;
     eprintln!("{} policies have their NetworkPolicies", bed.policies);
-    Ok(())
+    Ok(newest)
 }
 
-/// Every NetworkPolicy allows the present address of its host, and the block of its spec.
-async fn right(bed: &Bed, changed: &Changed) -> Result<usize> {
+/// Every NetworkPolicy allows the present address of its host, and the block of its spec; gives the highest version.
+async fn right(bed: &Bed, changed: &Changed) -> Result<u64> {
     let all = Api::<NetworkPolicy>::all(bed.client.clone()).list(&ListParams::default()).await?.items;
+    let newest = all.iter().map(version).max().unwrap_or_default();
     let mut found = 0;
     for object in all {
         let name = object.name_any();
@@ -217,5 +224,5 @@ async fn right(bed: &Bed, changed: &Changed) -> Result<usize> {
         }
     }
     ensure!(found == bed.policies, "{found} of {} NetworkPolicies exist", bed.policies);
-    Ok(found)
+    Ok(newest)
 }

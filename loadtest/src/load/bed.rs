@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -21,7 +20,7 @@ use super::peer::Peer;
 use super::progress::Progress;
 use super::workload::Workload;
 use crate::fill::{create_all, create_namespaces};
-use crate::replica::{Replica, all_run};
+use crate::replica::{Program, Replica, all_run};
 
 /// Objects of one page of a list: what API servers and kubectl take by default.
 const PAGE: u32 = 500;
@@ -47,7 +46,7 @@ pub struct Bed {
     /// How often each host's answer has changed.
     versions: Vec<usize>,
     generation: usize,
-    program: PathBuf,
+    program: Program,
     /// Where it runs.
     pub cluster: Cluster,
 }
@@ -78,8 +77,8 @@ impl Bed {
             dns.set_host(&Workload::host(host), &workload.answer(host, 0), workload.size.ttl);
         }
         let program = match &options.program {
-            Some(program) => program.clone(),
-            None => std::env::current_exe()?,
+            Some(file) => Program::Controller(file.clone()),
+            None => Program::own()?,
         };
         Ok(Self {
             replicas: Vec::new(),

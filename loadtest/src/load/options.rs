@@ -49,7 +49,8 @@ pub struct Options {
     #[arg(long = "flag", value_name = "FLAG", allow_hyphen_values = true)]
     pub controller_flags: Vec<String>,
 
-    /// The program that is started as a replica; this one by default
-    #[arg(long, value_name = "FILE", hide = true)]
+    /// The controller's own program, such as target/release/egress-controller; by default this one is started as a replica,
+    /// which is the same controller in a larger program
+    #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
 }

@@ -8,8 +8,6 @@ mod outages;
 mod rendering;
 mod telling;
 
-use std::time::{Duration, Instant};
-
 use crate::world::{World, hosts, ips};
 use serde_json::json;
 
@@ -32,10 +30,9 @@ async fn the_python_operators_policy_unchanged_gives_the_right_two_networkpolici
     world.condition(&namespace, "allow-external-services", "Ready", "True", "Ready").await;
 
     world.dns.set_host("api.github.com", &ips(&["192.0.2.3"]), 2);
-    let changed = Instant::now();
     let all = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.9", "2001:db8::9", "8.8.8.8"];
+    // How soon is tried in `following`.
     world.allows(&namespace, "allow-external-services", &all).await;
-    assert!(changed.elapsed() < Duration::from_secs(3), "TTL 2 s + 1 s, took {:?}", changed.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

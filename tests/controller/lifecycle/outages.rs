@@ -136,8 +136,9 @@ async fn a_silent_dns_server_at_first_sight_closes_the_namespace_at_the_deadline
     assert_eq!(json!(revisions.nth("egress-web", 0).await.spec.expect("a spec")), closed);
     world.is_there(&namespace, "default-deny-egress").await;
 
-    world.dns.set_all(None);
+    // First: without an answer of its own it would not exist for the time of an NXDOMAIN.
     world.dns.set_host("a.example", &ips(&["192.0.2.1"]), 1);
+    world.dns.set_all(None);
     world.allows(&namespace, "web", &["192.0.2.1"]).await;
     assert_eq!(revisions.up_to_now().await.len(), 3, "closed, denied, opened");
 }

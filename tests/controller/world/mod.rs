@@ -26,8 +26,10 @@ use serde_json::{Value, json};
 pub use controller::Controller;
 pub use recorder::Recorder;
 
-/// Long enough for a loaded machine, short enough to fail in the same minute. No test waits for it when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Long enough for a loaded machine. No test waits for it when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+/// TTL in seconds of what is looked up once: longer than [`PATIENCE`], so that no refresh does what a test waits for.
+pub const LASTING_TTL: u32 = 600;
 
 /// What a world is made of.
 #[derive(Default)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::try_join_all;
 use hyper::Request;
+use k8s_openapi::api::flowcontrol::v1::FlowSchema;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -18,7 +19,7 @@ use super::etcd::{Etcd, Keys};
 use crate::eventually;
 
 /// A loaded machine is given a multiple of what it takes.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 /// Requests of a killed controller may still be under way when its objects are deleted.
 const ROUNDS: usize = 5;
 
@@ -45,6 +46,8 @@ const ITS_OWN: [&str; 5] =
     ["apiregistration.k8s.io/", "leases/kube-system/apiserver-", "masterleases/", "peerserverleases/", "ranges/"];
 /// What it makes last at its start.
 const LAST: [&str; 3] = ["services/specs/default/kubernetes", "ipaddresses/10.96.0.1", "servicecidrs/kubernetes"];
+/// The FlowSchema of deploy/.
+const FLOW_SCHEMA: &str = "egress-controller-leases";
 
 /// The keys of a control plane that has deploy/ applied and was used by nobody.
 #[derive(Debug)]
@@ -52,6 +55,7 @@ pub(super) struct Base(Keys);
 
 impl Base {
     pub(super) async fn of(control_plane: &ControlPlane) -> Result<Self> {
+        flow_schema_has_settled(&control_plane.client()).await?;
         let etcd = Etcd::new(control_plane.etcd)?;
         let settled = eventually(DEADLINE, async || {
             let keys = etcd.keys().await?;
@@ -96,6 +100,20 @@ impl Base {
 fn is_below(key: &str, prefixes: &[impl AsRef<str>]) -> bool {
     let key = key.strip_prefix("/registry/").unwrap_or(key);
     prefixes.iter().any(|prefix| key.starts_with(prefix.as_ref()))
+}
+
+/// Returns when the API server has noted in our FlowSchema, where there is one, whether its priority level exists. That
+/// comes a moment after the create; a base from before it would take the note for a change of the installation.
+async fn flow_schema_has_settled(client: &Client) -> Result<()> {
+    let schemas = Api::<FlowSchema>::all(client.clone());
+    eventually(DEADLINE, async || {
+        let Some(schema) = schemas.get_opt(FLOW_SCHEMA).await? else { return Ok(()) };
+        let conditions = schema.status.and_then(|status| status.conditions).unwrap_or_default();
+        let is_noted = conditions.iter().any(|condition| condition.type_.as_deref() == Some("Dangling"));
+        ensure!(is_noted, "{FLOW_SCHEMA} has no condition Dangling yet: {conditions:?}");
+        Ok(())
+    })
+    .await
 }
 
 /// Returns when lists of this kind from the API server's cache are as new as the revision.

@@ -16,7 +16,7 @@ use crate::eventually;
 /// Namespace and service account of deploy/.
 const NAME: &str = "egress-controller";
 /// It takes a moment; a loaded machine is given a multiple.
-const TOKEN_DEADLINE: Duration = Duration::from_secs(30);
+const TOKEN_DEADLINE: Duration = Duration::from_secs(90);
 /// What an administrator applies, in this order.
 const MANIFESTS: [&str; 4] = [
     include_str!("../../../../deploy/crd/egresspolicies.yaml"),

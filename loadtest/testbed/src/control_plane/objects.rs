@@ -16,7 +16,7 @@ use super::ControlPlane;
 use crate::eventually;
 
 /// A definition is served within a second; a loaded machine is given a multiple.
-const ESTABLISHED_DEADLINE: Duration = Duration::from_secs(30);
+const ESTABLISHED_DEADLINE: Duration = Duration::from_secs(90);
 /// Who makes the testbed's own objects.
 pub(super) const FIELD_MANAGER: &str = "egress-testbed";
 /// The status code of a create whose name is taken.

@@ -14,8 +14,8 @@ use super::component::Component;
 use super::servers::Servers;
 use crate::eventually;
 
-/// A start takes 3 s on an idle machine of 2 cores; a loaded one is given twenty times that before it counts as failed.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+/// A start takes 3 s on an idle machine of 2 cores; a loaded one is given sixty times that before it counts as failed.
+const START_DEADLINE: Duration = Duration::from_secs(180);
 
 pub(super) async fn etcd(servers: &Servers, clients: SocketAddr) -> Result<()> {
     until(servers, Component::Etcd, || async move {
