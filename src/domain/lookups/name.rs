@@ -49,6 +49,8 @@ pub(super) struct Answer {
     pub(super) valid_until: Instant,
     /// The random number of its expiry, kept so that a changed refresh interval gives the same moment again.
     pub(super) jitter: u64,
+    /// It is the first, or the first after a failure: many names are asked at the same moment then.
+    pub(super) follows_none: bool,
 }
 
 /// What one server said about one family.
@@ -71,7 +73,7 @@ impl KeyState {
         Self { phase: Phase::Waiting(due), last: None, answer: None, asked: due, slow: false, failures: 0 }
     }
 
-    fn succeeded(&self) -> bool {
+    pub(super) fn succeeded(&self) -> bool {
         matches!(self.last, Some(Ok(())))
     }
 }

@@ -68,8 +68,9 @@ impl Lookups {
         let Answered { kind, addresses, valid_until } = answer;
         let addresses = canonical(addresses, key.family).into();
         let state = self.state_mut(key)?;
+        let follows_none = !state.succeeded();
         state.last = Some(Ok(()));
-        state.answer = Some(Answer { kind, addresses, valid_until, jitter });
+        state.answer = Some(Answer { kind, addresses, valid_until, jitter, follows_none });
         state.asked = flight.sent;
         state.slow = is_slow;
         state.failures = 0;
@@ -141,8 +142,7 @@ impl Lookups {
         };
         let state = name.keys.get(&(key.family, key.server));
         if let Some((state, answer)) = state.and_then(|state| Some(state).zip(state.answer.as_ref())) {
-            let Answer { valid_until, jitter, .. } = *answer;
-            let due = schedule::after_answer(&self.config, state.asked, valid_until, jitter, name.refresh());
+            let due = schedule::after_answer(&self.config, state.asked, answer, name.refresh());
             self.set_phase(key, Phase::Waiting(due));
         }
     }

@@ -2,27 +2,36 @@
 
 use std::time::Duration;
 
+use super::name::Answer;
 use super::types::Config;
 use crate::time::Instant;
 
 /// Most that an expired answer is asked late: names of one zone do not come in step, and 0.2 s is no TTL.
 const EXPIRY_JITTER_MILLIS: u64 = 200;
+/// From this interval on the first answer is asked again early; half of it is past the work of a start.
+const DESYNCHRONISED_FROM: Duration = Duration::from_secs(40);
 /// Least time between two lookups of a spread, so that a few of them do not take the whole spread.
 const SPREAD_STEP: Duration = Duration::from_millis(10);
 /// A back-off is shortened by up to a quarter, so that names that failed together do not return together.
 const BACKOFF_JITTER_PARTS: u32 = 4;
 
 /// When an answer is asked for again: when it has expired, but within the floor and the policies' longest interval.
-pub(super) fn after_answer(
-    config: &Config,
-    asked: Instant,
-    valid_until: Instant,
-    jitter: u64,
-    refresh: Duration,
-) -> Instant {
-    let expired = valid_until + Duration::from_millis(jitter % EXPIRY_JITTER_MILLIS);
+///
+/// A start or the end of an outage asks for all names at once, and equal TTLs would keep them in step for good: thousands of
+/// changes would be found in the same second. So an answer that follows none is asked again at a moment of the second half
+/// of its interval.
+pub(super) fn after_answer(config: &Config, asked: Instant, answer: &Answer, refresh: Duration) -> Instant {
+    let expired = answer.valid_until + Duration::from_millis(answer.jitter % EXPIRY_JITTER_MILLIS);
     let latest = asked + refresh.max(config.min_refresh);
-    expired.clamp(asked + config.min_refresh, latest)
+    let due = expired.clamp(asked + config.min_refresh, latest);
+    let interval = due.since(asked);
+    if !answer.follows_none || interval < DESYNCHRONISED_FROM {
+        return due;
+    }
+    let half: u64 = (interval / 2).as_millis().try_into().unwrap_or(u64::MAX);
+    // Other digits than the expiry's.
+    let early = Duration::from_millis(answer.jitter / EXPIRY_JITTER_MILLIS % half.max(1));
+    asked + (interval - early).max(config.min_refresh)
 }
 
 /// The `failures`th back-off in a row.
@@ -50,14 +59,23 @@ pub(super) fn mix(random: u64, item: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::answer::AnswerKind;
+
+    const ASKED: Instant = Instant(100_000);
+
+    fn asked_again_after(ttl: u64, refresh: u64, jitter: u64, follows_none: bool) -> Duration {
+        let valid_until = Instant(100_050) + Duration::from_secs(ttl);
+        let answer = Answer { kind: AnswerKind::Positive, addresses: Arc::new([]), valid_until, jitter, follows_none };
+        after_answer(&Config::default(), ASKED, &answer, Duration::from_secs(refresh)).since(ASKED)
+    }
 
     #[track_caller]
     fn check(ttl: u64, refresh: u64, jitter: u64, expected_millis: u64) {
-        let (asked, answered) = (Instant(100_000), Instant(100_050));
-        let valid_until = answered + Duration::from_secs(ttl);
-        let due = after_answer(&Config::default(), asked, valid_until, jitter, Duration::from_secs(refresh));
-        assert_eq!(due.since(asked).as_millis(), u128::from(expected_millis), "ttl {ttl} refresh {refresh}");
+        let after = asked_again_after(ttl, refresh, jitter, false);
+        assert_eq!(after.as_millis(), u128::from(expected_millis), "ttl {ttl} refresh {refresh}");
     }
 
     #[test]
@@ -69,6 +87,18 @@ mod tests {
         check(1 << 31, 600, 7, 600_000);
         check(300, 60, 7, 60_000);
         check(300, 1, 7, 10_000);
+    }
+
+    #[test]
+    fn names_that_were_asked_at_once_are_asked_again_over_half_of_the_interval() {
+        let after = |number: u64| asked_again_after(60, 600, mix(1, number), true).as_secs_f64();
+        let times: Vec<f64> = (0..1_000).map(after).collect();
+        assert!(times.iter().all(|time| (30.0..=60.3).contains(time)));
+        for second in 30..60 {
+            let count = times.iter().filter(|time| (second as f64..second as f64 + 1.0).contains(time)).count();
+            assert!((10..60).contains(&count), "{count} of 1,000 in second {second}");
+        }
+        assert!(asked_again_after(30, 600, mix(1, 1), true) >= Duration::from_secs(30), "a short TTL is kept");
     }
 
     #[test]
