@@ -215,7 +215,7 @@ impl Bed {
                 let pod = self.replicas[victim].pod.clone();
                 self.replicas[victim].signal("KILL")?;
                 let (removed, _) = self.removed(&pod, version, self.patience(4)).await?;
-                measured.takeover = Some(self.acted(removed, &pod).await?.duration_since(since));
+                measured.takeover = self.acted(removed, &pod).await?.map(|at| at.duration_since(since));
                 self.replicas[victim] = self.new_pod(victim).await?;
             }
             Fault::Restart(victim) => {
@@ -228,7 +228,8 @@ impl Bed {
                 let pod = self.replicas[victim].pod.clone();
                 self.replicas[victim].signal("TERM")?;
                 let (removed, at) = self.removed(&pod, version, self.patience(8)).await?;
-                measured.handover = Some(self.acted(removed, &pod).await?.saturating_duration_since(at));
+                let acted = self.acted(removed, &pod).await?;
+                measured.handover = acted.map(|acted| acted.saturating_duration_since(at));
                 self.replicas[victim] = self.new_pod(victim).await?;
             }
             Fault::Pause(victim) => {
@@ -308,12 +309,13 @@ impl Bed {
         .await
     }
 
-    /// Waits until every replica that got a shard by this change of the table acts on it; when the last one did.
-    async fn acted(&self, version: u64, without: &str) -> Result<Instant> {
+    /// Waits until every replica that got a shard by this change of the table acts on it; when the last one did. None where
+    /// nobody can say: the table was new, or they were given to others before.
+    async fn acted(&self, version: u64, without: &str) -> Result<Option<Instant>> {
         let tables = self.judge.tables_since(0);
         let now = tables.iter().find(|(at, _)| *at == version).and_then(|(_, (_, table))| table.clone());
         let before = tables.iter().rfind(|(at, _)| *at < version).and_then(|(_, (_, table))| table.clone());
-        let (Some(now), Some(before)) = (now, before) else { bail!("the table was deleted meanwhile") };
+        let (Some(now), Some(before)) = (now, before) else { return Ok(None) };
         let mut gained: BTreeMap<&str, u64> = BTreeMap::new();
         for (new, _) in now.shards.iter().zip(&before.shards).filter(|(new, old)| new != old) {
             if let Entry { holder: Some(pod), epoch } = new {
@@ -322,8 +324,7 @@ impl Bed {
             }
         }
         gained.remove(without);
-        let mut last = Instant::now();
-        let mut first = true;
+        let mut last = None;
         for (pod, epoch) in gained {
             let Some(number) = self.replicas.iter().position(|replica| replica.pod == pod) else { continue };
             if self.healing.iter().any(|(ill, heal)| *ill == number && !heal.is_finished()) {
@@ -353,8 +354,7 @@ impl Bed {
                     return Err(error);
                 }
             };
-            last = if first { at } else { last.max(at) };
-            first = false;
+            last = last.max(Some(at));
         }
         Ok(last)
     }
