@@ -12,10 +12,9 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 /// More namespaces than this are read by two lists of the whole cluster: two requests for each would take longer.
-const MAX_SINGLE_NAMESPACES: usize = 500;
-/// Reads of single namespaces under way at a time. A consistent read waits until the API server's cache has caught up with
-/// etcd, up to a tenth of a second (KEP-2340): what counts is in how many rounds the reads are made.
-const CONCURRENCY: usize = 64;
+pub const MAX_SINGLE_NAMESPACES: usize = 500;
+/// Reads of single namespaces under way at a time. More need more connections, whose handshakes cost more than they gain.
+const CONCURRENCY: usize = 16;
 /// Objects of one page: both sides hold a page in memory.
 const PAGE: u32 = 500;
 

@@ -61,8 +61,19 @@ pub struct Bed {
 pub struct Measured {
     /// From kill -9 until the survivors act on the dead replica's shards.
     pub takeover: Option<Duration>,
-    /// From the release of a replica that ends until the others act on its shards.
+    /// From the release of a replica that ends until each of the others acts.
     pub handover: Option<Duration>,
+    /// The same until they act on all of its shards.
+    pub whole_handover: Option<Duration>,
+}
+
+/// When replicas acted on what they were given.
+#[derive(Clone, Copy, Debug)]
+struct Acted {
+    /// Each of them on some of it.
+    first: Instant,
+    /// On all of it.
+    whole: Instant,
 }
 
 impl Bed {
@@ -215,7 +226,7 @@ impl Bed {
                 let pod = self.replicas[victim].pod.clone();
                 self.replicas[victim].signal("KILL")?;
                 let (removed, _) = self.removed(&pod, version, self.patience(4)).await?;
-                measured.takeover = self.acted(removed, &pod).await?.map(|at| at.duration_since(since));
+                measured.takeover = self.acted(removed, &pod).await?.map(|acted| acted.whole.duration_since(since));
                 self.replicas[victim] = self.new_pod(victim).await?;
             }
             Fault::Restart(victim) => {
@@ -229,7 +240,8 @@ impl Bed {
                 self.replicas[victim].signal("TERM")?;
                 let (removed, at) = self.removed(&pod, version, self.patience(8)).await?;
                 let acted = self.acted(removed, &pod).await?;
-                measured.handover = acted.map(|acted| acted.saturating_duration_since(at));
+                measured.handover = acted.map(|acted| acted.first.saturating_duration_since(at));
+                measured.whole_handover = acted.map(|acted| acted.whole.saturating_duration_since(at));
                 self.replicas[victim] = self.new_pod(victim).await?;
             }
             Fault::Pause(victim) => {
@@ -309,23 +321,23 @@ impl Bed {
         .await
     }
 
-    /// Waits until every replica that got a shard by this change of the table acts on it; when the last one did. None where
-    /// nobody can say: the table was new, or they were given to others before.
-    async fn acted(&self, version: u64, without: &str) -> Result<Option<Instant>> {
+    /// Waits until every replica that got shards by this change of the table acts on them. None where nobody can say: the
+    /// table was new, or they were given to others before.
+    async fn acted(&self, version: u64, without: &str) -> Result<Option<Acted>> {
         let tables = self.judge.tables_since(0);
         let now = tables.iter().find(|(at, _)| *at == version).and_then(|(_, (_, table))| table.clone());
         let before = tables.iter().rfind(|(at, _)| *at < version).and_then(|(_, (_, table))| table.clone());
         let (Some(now), Some(before)) = (now, before) else { return Ok(None) };
-        let mut gained: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut gained: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         for (new, _) in now.shards.iter().zip(&before.shards).filter(|(new, old)| new != old) {
             if let Entry { holder: Some(pod), epoch } = new {
-                let newest = gained.entry(pod).or_default();
-                *newest = (*newest).max(*epoch);
+                let (newest, count) = gained.entry(pod).or_default();
+                (*newest, *count) = ((*newest).max(*epoch), *count + 1);
             }
         }
         gained.remove(without);
-        let mut last = None;
-        for (pod, epoch) in gained {
+        let mut all: Option<Acted> = None;
+        for (pod, (epoch, count)) in gained {
             let Some(number) = self.replicas.iter().position(|replica| replica.pod == pod) else { continue };
             if self.healing.iter().any(|(ill, heal)| *ill == number && !heal.is_finished()) {
                 // It was stopped after it had been given them: nobody can say when it would have acted.
@@ -333,30 +345,39 @@ impl Bed {
             }
             let replica = &self.replicas[number];
             let acted = eventually(self.patience(8), async || {
-                let lines = replica.said("shards act");
-                let acts = |line: &&(Instant, serde_json::Value)| {
-                    let newest = line.1["fields"]["newest_epoch"].as_u64().or(line.1["newest_epoch"].as_u64());
-                    newest >= Some(epoch)
+                let field = |line: &serde_json::Value, name: &str| {
+                    line["fields"][name].as_u64().or(line[name].as_u64()).unwrap_or_default()
                 };
-                let holds = |entry: &Entry| entry.epoch == epoch && entry.holder.as_deref() == Some(pod);
-                match lines.iter().find(acts) {
-                    Some((at, _)) => Ok(Some(*at)),
-                    // They were given to somebody else before it could act on them.
-                    None if self.judge.table().is_none_or(|table| !table.shards.iter().any(holds)) => Ok(None),
+                let holds = |entry: &&Entry| entry.epoch == epoch && entry.holder.as_deref() == Some(pod);
+                let table = self.judge.table();
+                let held = table.iter().flat_map(|table| table.shards.iter().filter(holds)).count() as u64;
+                let lines = replica.said("shards act");
+                let mut acts = lines.iter().filter(|line| field(&line.1, "newest_epoch") >= epoch);
+                let first = acts.clone().next().map(|line| line.0);
+                // Some may have been given to somebody else meanwhile.
+                let mut missing = count.min(held);
+                let whole = acts.find(|line| {
+                    missing = missing.saturating_sub(field(&line.1, "shards"));
+                    missing == 0
+                });
+                match first.zip(whole) {
+                    Some((first, whole)) => Ok(Some(Acted { first, whole: whole.0 })),
+                    None if held == 0 => Ok(None),
                     None => bail!("{pod} does not act on its shards"),
                 }
             });
-            let at = match acted.await {
-                Ok(Some(at)) => at,
+            let acted = match acted.await {
+                Ok(Some(acted)) => acted,
                 Ok(None) => continue,
                 Err(error) => {
                     eprintln!("--- {pod} ({:?}) from epoch {epoch}\n{}", replica.ended(), replica.tail(40).join("\n"));
                     return Err(error);
                 }
             };
-            last = last.max(Some(at));
+            let before = all.unwrap_or(acted);
+            all = Some(Acted { first: before.first.max(acted.first), whole: before.whole.max(acted.whole) });
         }
-        Ok(last)
+        Ok(all)
     }
 
     fn leases(&self) -> Api<Lease> {

@@ -55,8 +55,10 @@ pub struct Report {
     pub by_strangers: Vec<String>,
     /// From kill -9 until the survivors acted, sorted.
     pub takeovers: Vec<f64>,
-    /// From the release of a replica that ended until the others acted, sorted.
+    /// From the release of a replica that ended until each of the others acted, sorted.
     pub handovers: Vec<f64>,
+    /// From that release until the others acted on all of its shards, sorted.
+    pub whole_handovers: Vec<f64>,
     /// Writes to NetworkPolicies of which nothing had changed.
     pub writes_by_moves: usize,
     /// Writes to NetworkPolicies beyond one for each change of an answer or a spec.
@@ -87,6 +89,7 @@ impl Report {
             by_strangers: Vec::new(),
             takeovers: Vec::new(),
             handovers: Vec::new(),
+            whole_handovers: Vec::new(),
             writes_by_moves: 0,
             extra_writes: 0,
             unchanged: Vec::new(),
@@ -112,6 +115,7 @@ impl Report {
         *self.faults.entry(fault.kind()).or_default() += 1;
         self.takeovers.extend(measured.takeover.map(|time| time.as_secs_f64()));
         self.handovers.extend(measured.handover.map(|time| time.as_secs_f64()));
+        self.whole_handovers.extend(measured.whole_handover.map(|time| time.as_secs_f64()));
     }
 
     /// Waits until everything is right, then judges.
@@ -154,6 +158,7 @@ impl Report {
         }
         self.takeovers.sort_by(f64::total_cmp);
         self.handovers.sort_by(f64::total_cmp);
+        self.whole_handovers.sort_by(f64::total_cmp);
         Ok(())
     }
 

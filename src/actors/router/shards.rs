@@ -18,8 +18,11 @@ use super::{RouterMsg, RouterRef, RouterState, of_namespace};
 use crate::actors::policy::PolicyMsg;
 use crate::actors::shards::ShardsMsg;
 use crate::actors::writer::WriterMsg;
-use crate::k8s::load::{Floor, Loaded, Objects};
+use crate::k8s::load::{Floor, Loaded, MAX_SINGLE_NAMESPACES, Objects};
 use crate::k8s::watch::version_of;
+
+/// Gained shards that are read together, and act as soon as they have been read: the first must not wait for the last.
+const SHARDS_OF_A_READ: usize = 8;
 
 /// The shards that are ours, and what belongs to them.
 #[derive(Default)]
@@ -83,6 +86,18 @@ impl OwnedShards {
     pub(super) fn namespace_gone(&mut self, namespace: &str) {
         self.weights_changed |= self.namespaces.remove(namespace);
         self.floors.remove(namespace);
+    }
+
+    /// The namespaces of these shards.
+    fn namespaces_by_shard(&self, stamps: &[Stamp]) -> HashMap<ShardId, Vec<Arc<str>>> {
+        let mut by_shard: HashMap<ShardId, Vec<Arc<str>>> =
+            stamps.iter().map(|stamp| (stamp.shard, Vec::new())).collect();
+        for namespace in &self.namespaces {
+            if let Some(of_shard) = by_shard.get_mut(&self.shard_of(namespace)) {
+                of_shard.push(namespace.clone());
+            }
+        }
+        by_shard
     }
 
     fn weights(&self) -> Vec<u32> {
@@ -150,13 +165,19 @@ impl RouterState {
             return;
         }
         let stamps = std::mem::take(&mut self.owned.to_load);
-        let shards: HashSet<ShardId> = stamps.iter().map(|stamp| stamp.shard).collect();
-        let count = self.owned.shard_count;
-        let namespaces = self.owned.namespaces.iter().filter(|name| shards.contains(&shard_of(name, count)));
-        let (loader, namespaces, myself) = (self.loader.clone(), namespaces.cloned().collect(), myself.clone());
+        let mut groups: Vec<(Vec<Stamp>, Vec<Arc<str>>)> = Vec::new();
+        let mut namespaces = self.owned.namespaces_by_shard(&stamps);
+        let whole = namespaces.values().map(Vec::len).sum::<usize>() > MAX_SINGLE_NAMESPACES;
+        for group in stamps.chunks(if whole { stamps.len() } else { SHARDS_OF_A_READ }) {
+            let of_group = group.iter().filter_map(|stamp| namespaces.remove(&stamp.shard)).flatten();
+            groups.push((group.to_vec(), of_group.collect()));
+        }
+        let (loader, myself) = (self.loader.clone(), myself.clone());
         tokio::spawn(async move {
-            let loaded = loader.load(namespaces).await;
-            drop(myself.cast(RouterMsg::Loaded(stamps, loaded)));
+            for (stamps, namespaces) in groups {
+                let loaded = loader.load(namespaces).await;
+                drop(myself.cast(RouterMsg::Loaded(stamps, loaded)));
+            }
         });
     }
 
