@@ -3,5 +3,6 @@
 pub mod fill;
 pub mod handover;
 pub mod load;
+mod lock;
 pub mod replica;
 pub mod share;

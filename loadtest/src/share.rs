@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::handover::bed::Bed;
 use crate::handover::work::{self, Pace};
 use crate::handover::{Options as HandoverOptions, Size, report};
+use crate::load::figures::MIB;
 use crate::load::window::used;
 use crate::replica::Replica;
 
@@ -24,7 +25,6 @@ const SETTLING: Duration = Duration::from_secs(15);
 const TTL: u32 = 20;
 /// Between two changes of a host and of a spec: much more work than it costs to be there.
 const CHANGE_EVERY: Duration = Duration::from_millis(25);
-const MIB: f64 = 1024.0 * 1024.0;
 /// All replicas together may cost so much more than one alone.
 const MOST_CPU: f64 = 1.10;
 const MOST_MEMORY: f64 = 1.25;

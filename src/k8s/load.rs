@@ -12,7 +12,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 /// More namespaces than this are read by two lists of the whole cluster: two requests for each would take longer.
-pub const MAX_SINGLE_NAMESPACES: usize = 500;
+const MAX_SINGLE_NAMESPACES: usize = 500;
 /// Reads of single namespaces under way at a time. More need more connections, whose handshakes cost more than they gain.
 const CONCURRENCY: usize = 16;
 /// Objects of one page: both sides hold a page in memory.
@@ -57,12 +57,17 @@ impl Loader {
         Self(client)
     }
 
+    /// Whether so many namespaces are read by lists of the whole cluster: reading them in parts would repeat those.
+    pub fn reads_whole_cluster(namespaces: usize) -> bool {
+        namespaces > MAX_SINGLE_NAMESPACES
+    }
+
     /// Reads these namespaces.
     ///
     /// # Errors
     /// When any of the reads fails.
     pub async fn load(&self, namespaces: Vec<Arc<str>>) -> kube::Result<Loaded> {
-        if namespaces.len() > MAX_SINGLE_NAMESPACES {
+        if Self::reads_whole_cluster(namespaces.len()) {
             return self.load_all(namespaces).await;
         }
         let read = |namespace: Arc<str>| async move {

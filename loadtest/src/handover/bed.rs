@@ -344,28 +344,7 @@ impl Bed {
                 continue;
             }
             let replica = &self.replicas[number];
-            let acted = eventually(self.patience(8), async || {
-                let field = |line: &serde_json::Value, name: &str| {
-                    line["fields"][name].as_u64().or(line[name].as_u64()).unwrap_or_default()
-                };
-                let holds = |entry: &&Entry| entry.epoch == epoch && entry.holder.as_deref() == Some(pod);
-                let table = self.judge.table();
-                let held = table.iter().flat_map(|table| table.shards.iter().filter(holds)).count() as u64;
-                let lines = replica.said("shards act");
-                let mut acts = lines.iter().filter(|line| field(&line.1, "newest_epoch") >= epoch);
-                let first = acts.clone().next().map(|line| line.0);
-                // Some may have been given to somebody else meanwhile.
-                let mut missing = count.min(held);
-                let whole = acts.find(|line| {
-                    missing = missing.saturating_sub(field(&line.1, "shards"));
-                    missing == 0
-                });
-                match first.zip(whole) {
-                    Some((first, whole)) => Ok(Some(Acted { first, whole: whole.0 })),
-                    None if held == 0 => Ok(None),
-                    None => bail!("{pod} does not act on its shards"),
-                }
-            });
+            let acted = eventually(self.patience(8), async || self.acted_alone(replica, epoch, count));
             let acted = match acted.await {
                 Ok(Some(acted)) => acted,
                 Ok(None) => continue,
@@ -378,6 +357,29 @@ impl Bed {
             all = Some(Acted { first: before.first.max(acted.first), whole: before.whole.max(acted.whole) });
         }
         Ok(all)
+    }
+
+    /// When a replica acted on so many shards of this epoch; none where all of them were given to somebody else before it did.
+    fn acted_alone(&self, replica: &Replica, epoch: u64, count: u64) -> Result<Option<Acted>> {
+        let field = |line: &serde_json::Value, name: &str| {
+            line["fields"][name].as_u64().or(line[name].as_u64()).unwrap_or_default()
+        };
+        let holds = |entry: &&Entry| entry.epoch == epoch && entry.holder.as_deref() == Some(replica.pod.as_str());
+        let table = self.judge.table();
+        let held = table.iter().flat_map(|table| table.shards.iter().filter(holds)).count() as u64;
+        let lines = replica.said("shards act");
+        let acts: Vec<_> = lines.iter().filter(|line| field(&line.1, "newest_epoch") >= epoch).collect();
+        // Some may have been given to somebody else meanwhile.
+        let mut missing = count.min(held);
+        let whole = acts.iter().find(|line| {
+            missing = missing.saturating_sub(field(&line.1, "shards"));
+            missing == 0
+        });
+        match acts.first().zip(whole) {
+            Some((first, whole)) => Ok(Some(Acted { first: first.0, whole: whole.0 })),
+            None if held == 0 => Ok(None),
+            None => bail!("{} does not act on its shards", replica.pod),
+        }
     }
 
     fn leases(&self) -> Api<Lease> {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use egress_domain::api::{BOOK_ANNOTATION, EgressShardTable, FENCE_ANNOTATION};
@@ -16,6 +16,8 @@ use kube::api::{WatchEvent, WatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
+
+use crate::lock::lock;
 
 /// Between two attempts to open a watch while the API server is away.
 const RETRY: Duration = Duration::from_millis(50);
@@ -245,8 +247,4 @@ fn hash(object: &NetworkPolicy) -> u64 {
 /// resourceVersion as a number.
 pub(super) fn version(object: &impl Resource) -> u64 {
     object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,7 +6,9 @@ use super::observer::Latencies;
 use super::timeline::Timeline;
 use super::window::Cost;
 
-const MIB: f64 = 1024.0 * 1024.0;
+/// Bytes of a KiB and of a MiB.
+pub const KIB: f64 = 1024.0;
+pub const MIB: f64 = 1024.0 * KIB;
 const QUANTILES: [f64; 8] = [0.0, 0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999];
 
 /// Default of `--min-refresh-seconds`.

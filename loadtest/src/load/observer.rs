@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::revision::{Event, Spec};
 use super::workload::Workload;
+use crate::lock::lock;
 
 /// Longest latency that is told apart: an hour, in microseconds.
 const LONGEST: u64 = 3_600_000_000;
@@ -47,10 +48,8 @@ struct Object {
 }
 
 /// What has been counted since the last [`Observer::reset`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// Revisions of NetworkPolicies of policies.
-    pub revisions: u64,
     /// Those that left the spec as it was.
     pub unchanged: u64,
     /// Wanted addresses that were replaced before they were allowed.
@@ -59,34 +58,36 @@ pub struct Counts {
     pub removed: u64,
     /// Revisions that allow more than the hosts of their policy ever answered; the first few.
     pub open: Vec<String>,
-    /// From the moment an address was wanted until it was allowed.
-    pub latencies: Latencies,
-    /// When the last wanted address was allowed.
-    pub last: Option<Instant>,
     /// Policies whose last wanted address was allowed, each with the moment: progress over time.
     pub right: Vec<Instant>,
-    /// The moment of each revision.
+    /// The moment of each revision of a NetworkPolicy of a policy.
     pub written: Vec<Instant>,
     /// The moment at which each wanted address was allowed, and how long that had taken.
     pub met: Vec<(Instant, Duration)>,
 }
 
-impl Default for Counts {
-    fn default() -> Self {
-        let latencies =
+impl Counts {
+    /// Revisions of NetworkPolicies of policies.
+    #[must_use]
+    pub fn revisions(&self) -> u64 {
+        self.written.len() as u64
+    }
+
+    /// When the last wanted address was allowed.
+    #[must_use]
+    pub fn last(&self) -> Option<Instant> {
+        self.met.last().map(|(at, _)| *at)
+    }
+
+    /// From the moment an address was wanted until it was allowed.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        let mut latencies =
             Histogram::new_with_bounds(1, LONGEST, 3).unwrap_or_else(|_| Histogram::new(3).expect("3 digits"));
-        Self {
-            revisions: 0,
-            unchanged: 0,
-            superseded: 0,
-            removed: 0,
-            open: Vec::new(),
-            latencies,
-            last: None,
-            right: Vec::new(),
-            written: Vec::new(),
-            met: Vec::new(),
+        for (_, latency) in &self.met {
+            latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LONGEST).max(1));
         }
+        latencies
     }
 }
 
@@ -233,7 +234,7 @@ impl Observer {
     /// Revisions so far.
     #[must_use]
     pub fn revisions(&self) -> u64 {
-        lock(&self.seen).counts.revisions
+        lock(&self.seen).counts.revisions()
     }
 }
 
@@ -288,7 +289,6 @@ impl Seen {
         let nothing = Spec::default();
         let spec = if event.kind == "DELETED" { &nothing } else { event.object.spec.as_ref().unwrap_or(&nothing) };
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(spec);
-        self.counts.revisions += 1;
         self.counts.written.push(now);
         let object = &mut self.objects[policy];
         self.counts.unchanged += u64::from(object.exists && object.spec == hash && event.kind == "MODIFIED");
@@ -303,28 +303,21 @@ impl Seen {
             self.counts.open.push(format!("{}/{}: {too_much}", metadata.namespace, metadata.name));
         }
         let before = object.wanted.len();
-        let (allowed, latencies, met) = (&object.allowed, &mut self.counts.latencies, &mut self.counts.met);
+        let (allowed, met) = (&object.allowed, &mut self.counts.met);
         object.wanted.retain(|(address, since)| {
             let has = allowed.contains(address);
             if has {
-                let latency = now.duration_since(*since);
-                latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LONGEST).max(1));
-                met.push((now, latency));
+                met.push((now, now.duration_since(*since)));
             }
             !has
         });
         let met = before - object.wanted.len();
         if met > 0 {
             self.missing -= met;
-            self.counts.last = Some(now);
             if object.wanted.is_empty() {
                 self.counts.right.push(now);
             }
             self.tell.send_replace(self.missing);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! CPU, memory and queues over the time of a run, for the plots. Kernel counters and gauges have no event to wait for: they
 //! are read once a second.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use egress_testbed::control_plane::{Component, Usage};
@@ -11,14 +11,15 @@ use tokio::time::MissedTickBehavior;
 
 use super::bed::Bed;
 use super::cluster::Cluster;
+use super::figures::MIB;
 use super::plots::{axis, line, plot};
 use super::requests::metric;
 use super::window::used;
+use crate::lock::lock;
 use crate::replica::{Pages, Replica};
 
 /// Between two readings.
 const EVERY: Duration = Duration::from_secs(1);
-const MIB: f64 = 1024.0 * 1024.0;
 
 /// One reading: seconds, CPU seconds of controller, API server and etcd, resident bytes of the controller, and what waits.
 #[derive(Clone, Copy, Debug)]
@@ -143,8 +144,4 @@ async fn waiting(pages: &[Pages]) -> [f64; 2] {
         }
     }
     sum
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

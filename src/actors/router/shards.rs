@@ -18,7 +18,7 @@ use super::{RouterMsg, RouterRef, RouterState, of_namespace};
 use crate::actors::policy::PolicyMsg;
 use crate::actors::shards::ShardsMsg;
 use crate::actors::writer::WriterMsg;
-use crate::k8s::load::{Floor, Loaded, MAX_SINGLE_NAMESPACES, Objects};
+use crate::k8s::load::{Floor, Loaded, Loader, Objects};
 use crate::k8s::watch::version_of;
 
 /// Gained shards that are read together, and act as soon as they have been read: the first must not wait for the last.
@@ -165,16 +165,16 @@ impl RouterState {
             return;
         }
         let stamps = std::mem::take(&mut self.owned.to_load);
-        let mut groups: Vec<(Vec<Stamp>, Vec<Arc<str>>)> = Vec::new();
         let mut namespaces = self.owned.namespaces_by_shard(&stamps);
-        let whole = namespaces.values().map(Vec::len).sum::<usize>() > MAX_SINGLE_NAMESPACES;
-        for group in stamps.chunks(if whole { stamps.len() } else { SHARDS_OF_A_READ }) {
-            let of_group = group.iter().filter_map(|stamp| namespaces.remove(&stamp.shard)).flatten();
-            groups.push((group.to_vec(), of_group.collect()));
-        }
+        let whole = Loader::reads_whole_cluster(namespaces.values().map(Vec::len).sum());
+        let parts = stamps.chunks(if whole { stamps.len() } else { SHARDS_OF_A_READ }).map(|part| {
+            let of_part = part.iter().filter_map(|stamp| namespaces.remove(&stamp.shard)).flatten();
+            (part.to_vec(), of_part.collect())
+        });
+        let parts: Vec<(Vec<Stamp>, Vec<Arc<str>>)> = parts.collect();
         let (loader, myself) = (self.loader.clone(), myself.clone());
         tokio::spawn(async move {
-            for (stamps, namespaces) in groups {
+            for (stamps, namespaces) in parts {
                 let loaded = loader.load(namespaces).await;
                 drop(myself.cast(RouterMsg::Loaded(stamps, loaded)));
             }

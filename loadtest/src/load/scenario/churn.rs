@@ -53,11 +53,11 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let mut figures = Figures { report: &mut report };
     figures.add("hosts_per_second", "Hosts whose answer changed, per second", hosts_per_second, "1/s");
     figures.add("changes", "Changes of answers", changed as f64, "count");
-    figures.latencies("committed", "From a changed answer to the NetworkPolicy", &counts.latencies);
-    figures.beyond_ttl(&counts.latencies, size.ttl);
+    figures.latencies("committed", "From a changed answer to the NetworkPolicy", &counts.latencies());
+    figures.beyond_ttl(&counts.latencies(), size.ttl);
     figures.add("unchanged", "Revisions that changed nothing", counts.unchanged as f64, "count");
     figures.add("superseded", "Addresses that changed again before anybody asked", counts.superseded as f64, "count");
-    let writes = counts.revisions as f64;
+    let writes = counts.revisions() as f64;
     let title = "Revisions, relative to the policies whose hosts changed";
     figures.add("writes_per_change", title, writes / asked_for as f64, "ratio");
     figures.cost(&cost, size.policies);

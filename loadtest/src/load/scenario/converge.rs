@@ -6,17 +6,16 @@ use anyhow::Result;
 use egress_testbed::eventually;
 use loadtest_report::{Report, Style};
 
-use super::{ceiling as ceiling_figures, patience};
+use super::ceiling as ceiling_figures;
+use super::start::{Start, start};
 use crate::load::bed::Bed;
 use crate::load::ceiling;
-use crate::load::figures::Figures;
+use crate::load::figures::{Figures, KIB, MIB};
 use crate::load::options::Options;
 use crate::load::over_time::{cumulated, throughput};
 use crate::load::plots::{axis, line, plot};
-use crate::load::timeline::Timeline;
-use crate::load::window::{Window, used};
+use crate::load::window::used;
 
-const KIB: f64 = 1024.0;
 /// A process without work has taken what memory it takes by then.
 const BASELINE_AFTER: Duration = Duration::from_secs(5);
 
@@ -29,20 +28,7 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let baseline = baseline(&mut bed).await?;
     let before = ceiling::measure(&bed, 1).await?;
     bed.fill().await?;
-    drop(bed.observer.reset());
-
-    let window = Window::open(&bed).await?;
-    let since = bed.start_controller().await?;
-    let timeline = Timeline::start(&bed);
-    bed.settled("NetworkPolicies", patience(bed.workload.size.policies)).await?;
-    let counts = bed.observer.reset();
-    let seconds = counts.last.map_or(f64::NAN, |last| last.duration_since(since).as_secs_f64());
-    let at_network_policies = window.cost(&bed).await?;
-    if bed.peer.is_none() {
-        bed.ready(patience(bed.workload.size.policies)).await?;
-    }
-    let all_seconds = since.elapsed().as_secs_f64();
-    let cost = window.cost(&bed).await?;
+    let Start { since, counts, seconds, first_cost, status_seconds, cost, timeline } = start(&mut bed).await?;
     let plots = timeline.plots("converge");
     bed.stop_controller().await?;
     let ceiling = before.lower(ceiling::measure(&bed, 2).await?);
@@ -50,9 +36,9 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let policies = bed.workload.size.policies;
     let mut figures = Figures { report: &mut report };
     figures.add("seconds", "Every NetworkPolicy right", seconds, "s");
-    figures.add("status_seconds", "Every status right", all_seconds, "s");
+    figures.add("status_seconds", "Every status right", status_seconds, "s");
     // A peer writes no default denies, so what is counted is what the API server took.
-    let (created, changed, early) = at_network_policies.taken();
+    let (created, changed, early) = first_cost.taken();
     let bare = ceiling.seconds(created, 0, 0);
     figures.add("relative_to_creates", "Time, relative to as many bare creates", seconds / bare, "ratio");
     let relative = seconds / ceiling.seconds(created, changed, early);
@@ -60,26 +46,26 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let (created, changed, statuses) = cost.taken();
     let least = ceiling.seconds(created, changed, statuses);
     let title = "Time with every status, relative to the ceiling";
-    figures.add("status_relative_to_ceiling", title, all_seconds / least, "ratio");
+    figures.add("status_relative_to_ceiling", title, status_seconds / least, "ratio");
     figures.add(
         "first_cpu",
         "CPU of the controller until every NetworkPolicy was right",
-        at_network_policies.controller_cpu,
+        first_cost.controller_cpu,
         "s",
     );
-    let mib = at_network_policies.memory as f64 / KIB / KIB;
+    let mib = first_cost.memory as f64 / MIB;
     figures.add("first_memory", "Resident memory when every NetworkPolicy was right", mib, "MiB");
-    figures.add("baseline_memory", "Resident memory of a replica without work", baseline / KIB / KIB, "MiB");
+    figures.add("baseline_memory", "Resident memory of a replica without work", baseline / MIB, "MiB");
     let replicas = bed.workload.size.replicas as f64;
     let each = (cost.memory as f64 - baseline * replicas) / policies as f64 / KIB;
     figures.add("memory_per_policy", "Memory per policy over the baseline", each, "KiB");
     figures.cost(&cost, policies);
     figures.queues(&timeline);
     // By the time of the last status some answers have expired.
-    let over = at_network_policies.queries() as f64 / at_network_policies.lookups.len() as f64;
+    let over = first_cost.queries() as f64 / first_cost.lookups.len() as f64;
     figures.add("lookups_over_minimum", "DNS queries, relative to one per name and type", over, "ratio");
     figures.add("unchanged", "Revisions that changed nothing", counts.unchanged as f64, "count");
-    figures.latencies("latency", "From the start to a policy's address", &counts.latencies);
+    figures.latencies("latency", "From the start to a policy's address", &counts.latencies());
     ceiling_figures::add(&mut report, ceiling);
     let right = cumulated(&counts.right, since);
     let reference = vec![(0.0, 0.0), (policies as f64 / ceiling.creates, policies as f64)];

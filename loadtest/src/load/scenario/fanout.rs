@@ -55,7 +55,7 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     bed.ready(patience(policies)).await?;
     let cost = window.cost(&bed).await?;
     let first = counts.right.iter().min().copied();
-    let span = counts.last.zip(first).map_or(f64::NAN, |(last, first)| last.duration_since(first).as_secs_f64());
+    let span = counts.last().zip(first).map_or(f64::NAN, |(last, first)| last.duration_since(first).as_secs_f64());
     bed.stop_controller().await?;
     let ceiling = before.lower(ceiling::measure(&bed, 2).await?);
 
@@ -63,7 +63,7 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     figures.add("seconds", "From the first to the last of the policies", span, "s");
     let least = policies as f64 / ceiling.applies;
     figures.add("relative_to_applies", "The same, relative to as many bare applies", span / least, "ratio");
-    figures.latencies("committed", "From the changed answer to the NetworkPolicy", &counts.latencies);
+    figures.latencies("committed", "From the changed answer to the NetworkPolicy", &counts.latencies());
     figures.add("newcomer_seconds", "Another tenant's new policy in the middle of it", newcomer.as_secs_f64(), "s");
     let statuses = network_policies.status_writes() as f64;
     figures.add("statuses_meanwhile", "Statuses written before the last NetworkPolicy", statuses, "count");

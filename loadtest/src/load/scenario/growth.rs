@@ -4,20 +4,18 @@ use anyhow::{Result, ensure};
 use loadtest_report::{Axis, Report, Scale, Style};
 
 use super::converge::baseline;
-use super::patience;
+use super::start::{Start, start};
 use crate::load::bed::Bed;
 use crate::load::ceiling;
-use crate::load::figures::Figures;
+use crate::load::figures::{Figures, MIB};
 use crate::load::options::Options;
 use crate::load::plots::{line, plot};
 use crate::load::size::Size;
-use crate::load::window::Window;
 
 /// Numbers of policies: about half a magnitude apart, up to what the flag asks for.
 const SIZES: [usize; 7] = [100, 300, 1_000, 3_000, 10_000, 30_000, 100_000];
 /// What the first second of a process costs does not grow: from here on it counts for little.
 const LARGE: f64 = 3_000.0;
-const MIB: f64 = 1024.0 * 1024.0;
 
 /// What is measured at each size: its name, title and unit.
 const COSTS: [(&str, &str, &str); 5] = [
@@ -42,7 +40,7 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
         let mut options = options.clone();
         options.size = scaled(&options.size, policies);
         eprintln!("{policies} of {most} policies");
-        let measured = start(&options).await?;
+        let measured = measure(&options).await?;
         let mut figures = Figures { report: &mut report };
         for (((name, title, unit), value), points) in COSTS.iter().zip(measured).zip(&mut costs) {
             figures.add(&format!("{name}_{policies}"), &format!("{title}, {policies} policies"), value, unit);
@@ -79,26 +77,17 @@ fn scaled(size: &Size, policies: usize) -> Size {
 }
 
 /// What it costs to start with this size: [`COSTS`].
-async fn start(options: &Options) -> Result<[f64; COSTS.len()]> {
+async fn measure(options: &Options) -> Result<[f64; COSTS.len()]> {
     let mut bed = Bed::open(options).await?;
     let baseline = baseline(&mut bed).await?;
     // Each size has its own control plane, and its own ceiling.
     let before = ceiling::measure(&bed, 1).await?;
     bed.fill().await?;
-    drop(bed.observer.reset());
-    let policies = options.size.policies;
-    let window = Window::open(&bed).await?;
-    let since = bed.start_controller().await?;
-    bed.settled("NetworkPolicies", patience(policies)).await?;
-    let last = bed.observer.reset().last;
-    let seconds = last.map_or(f64::NAN, |last| last.duration_since(since).as_secs_f64());
-    bed.ready(patience(policies)).await?;
-    let all_seconds = since.elapsed().as_secs_f64();
-    let cost = window.cost(&bed).await?;
+    let Start { seconds, status_seconds, cost, .. } = start(&mut bed).await?;
     bed.stop_controller().await?;
     let ceiling = before.lower(ceiling::measure(&bed, 2).await?);
     let memory = (cost.memory as f64 - baseline) / MIB;
-    Ok([seconds, all_seconds, all_seconds * ceiling.creates, cost.controller_cpu, memory])
+    Ok([seconds, status_seconds, status_seconds * ceiling.creates, cost.controller_cpu, memory])
 }
 
 /// The slope of the line through the logarithms, by least squares: 1 where twice as much costs twice as much.

@@ -99,8 +99,8 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
 
     let mut figures = Figures { report: &mut report };
     figures.add("live_seconds", "Live names of every policy allowed after the start", started.as_secs_f64(), "s");
-    figures.latencies("committed", "From a live name's changed answer to the NetworkPolicy", &counts.latencies);
-    figures.beyond_ttl(&counts.latencies, size.ttl);
+    figures.latencies("committed", "From a live name's changed answer to the NetworkPolicy", &counts.latencies());
+    figures.beyond_ttl(&counts.latencies(), size.ttl);
     let open = [first.open, counts.open.clone()].concat();
     figures.add("open", "Revisions that allowed more than was ever answered", open.len() as f64, "count");
     figures.add("removed", "Addresses removed", (first.removed + counts.removed) as f64, "count");

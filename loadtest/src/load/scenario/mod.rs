@@ -11,6 +11,7 @@ pub mod restart;
 pub mod rotation;
 pub mod scale_out;
 pub mod soak;
+mod start;
 pub mod steady;
 
 use std::time::Duration;

@@ -62,9 +62,9 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     figures.add("second_seconds", "Right after an outage of 75 s with a restart in it", second.as_secs_f64(), "s");
     let removed = meanwhile.removed + counts.removed;
     figures.add("removed", "Addresses removed", removed as f64, "count");
+    figures.add("writes_meanwhile", "Revisions while DNS failed", meanwhile.revisions() as f64, "count");
     let open = [meanwhile.open, counts.open].concat();
     figures.add("open", "Revisions that allowed more than was ever answered", open.len() as f64, "count");
-    figures.add("writes_meanwhile", "Revisions while DNS failed", meanwhile.revisions as f64, "count");
     report.notes.extend(open);
     Ok(report)
 }

@@ -3,12 +3,11 @@
 use anyhow::{Result, ensure};
 use loadtest_report::{Report, Style};
 
-use super::patience;
+use super::start::{Start, start};
 use crate::load::bed::Bed;
-use crate::load::figures::Figures;
+use crate::load::figures::{Figures, MIB};
 use crate::load::options::Options;
 use crate::load::plots::{axis, line, plot};
-use crate::load::window::Window;
 
 /// Replicas of the last round, where the flag does not ask for more.
 const REPLICAS: usize = 4;
@@ -27,17 +26,12 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
         eprintln!("{replicas} of {most} replicas");
         let mut bed = Bed::open(&options).await?;
         bed.fill().await?;
-        let window = Window::open(&bed).await?;
-        let since = bed.start_controller().await?;
-        bed.settled("NetworkPolicies", patience(options.size.policies)).await?;
-        let seconds = since.elapsed().as_secs_f64();
-        bed.ready(patience(options.size.policies)).await?;
-        let cost = window.cost(&bed).await?;
+        let Start { seconds, cost, .. } = start(&mut bed).await?;
         let mut figures = Figures { report: &mut report };
         let of = format!("with {replicas} replicas");
         figures.add(&format!("seconds_{replicas}"), &format!("Every NetworkPolicy right, {of}"), seconds, "s");
         figures.add(&format!("cpu_{replicas}"), &format!("CPU of the controller, {of}"), cost.controller_cpu, "s");
-        let mib = cost.memory as f64 / 1024.0 / 1024.0;
+        let mib = cost.memory as f64 / MIB;
         figures.add(&format!("memory_{replicas}"), &format!("Memory of the controller, {of}"), mib, "MiB");
         let lookups = cost.queries() as f64;
         figures.add(&format!("lookups_{replicas}"), &format!("DNS queries, {of}"), lookups, "count");

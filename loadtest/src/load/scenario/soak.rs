@@ -70,7 +70,7 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let cost = window.cost(&bed).await?;
 
     let mut figures = Figures { report: &mut report };
-    figures.latencies("committed", "From a changed answer to the NetworkPolicy", &counts.latencies);
+    figures.latencies("committed", "From a changed answer to the NetworkPolicy", &counts.latencies());
     figures.add("kills", "Kills of the controller", f64::from(kills), "count");
     figures.add("open", "Revisions that allowed more than was ever answered", counts.open.len() as f64, "count");
     figures.add("removed", "Addresses removed", counts.removed as f64, "count");

@@ -29,7 +29,7 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let counts = bed.observer.reset();
 
     let mut figures = Figures { report: &mut report };
-    figures.add("revisions", "Revisions of NetworkPolicies", counts.revisions as f64, "count");
+    figures.add("revisions", "Revisions of NetworkPolicies", counts.revisions() as f64, "count");
     figures.cost(&cost, size.policies);
     let hosts = (0..size.hosts).filter(|host| !bed.workload.policies_of(*host).is_empty()).count();
     let types = cost.lookups.keys().map(|(_, kind)| *kind).collect::<std::collections::BTreeSet<_>>().len();
