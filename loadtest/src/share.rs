@@ -1,9 +1,9 @@
 //! What several replicas cost together, compared with one that does the same work alone.
 //!
-//! One run, three windows of the same work: the first replica alone; a second one that is a member and holds nothing yet,
-//! which is what each replica costs apart from its share of the work (its process, the watches that it must read, its
-//! renewals); then all replicas, each with its share. No host is named in two namespaces, so the lookups are as many in
-//! all windows.
+//! One run, three windows of the same work: one replica alone; the others beside it, which are members and hold nothing
+//! yet: what each costs apart from its share of the work (its process, the watches that it must read, its renewals); then
+//! the first has left, and the others have its work between them. They are the same processes in the last two windows.
+//! No host is named in two namespaces, so the lookups are as many in all windows.
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ use crate::replica::Replica;
 const LEASE_SECONDS: u32 = 100;
 /// After a start: lists have been read, and what that took is not counted.
 const SETTLING: Duration = Duration::from_secs(15);
+/// After shards were gained: the connections by which their namespaces were read are closed when they have been idle for 90 s.
+const SETTLED: Duration = Duration::from_secs(100);
 /// TTL of the answers in seconds: looking up must not be most of the work.
 const TTL: u32 = 20;
 /// Between two changes of a host and of a spec: much more work than it costs to be there.
@@ -28,6 +30,8 @@ const CHANGE_EVERY: Duration = Duration::from_millis(25);
 /// All replicas together may cost so much more than one alone.
 const MOST_CPU: f64 = 1.10;
 const MOST_MEMORY: f64 = 1.25;
+/// Metrics of a replica: events of its watches, renewals, writes.
+const COUNTED: [&str; 3] = ["egress_watch_events_total", "egress_shards_renewals_total", "egress_writer_writes_total"];
 /// The work does not become less by being shared: below this the noise is more than the work.
 const LEAST_CPU: f64 = 0.5;
 
@@ -49,8 +53,14 @@ pub struct Cost {
     pub cpu_seconds: f64,
     /// Resident memory.
     pub resident_mib: f64,
-    /// DNS lookups of the window, all replicas together.
+    /// DNS queries of the window, those of other replicas included.
     pub lookups: u64,
+    /// Events that the watches of these replicas brought.
+    pub watch_events: f64,
+    /// Renewals of their Leases.
+    pub renewals: f64,
+    /// Objects that they wrote.
+    pub writes: f64,
 }
 
 /// What was measured.
@@ -60,11 +70,11 @@ pub struct Report {
     pub replicas: usize,
     /// One replica, with all of the work.
     pub one: Cost,
-    /// A member without any of it.
+    /// The others together, as members without any of it.
     pub idle: Cost,
-    /// All of them.
+    /// The others together, with all of it between them.
     pub all: Cost,
-    /// CPU time of all over that of one, each less what an idle member costs.
+    /// CPU time of all over that of one, each less what a member without work costs.
     pub cpu_ratio: f64,
     /// The same of memory.
     pub memory_ratio: f64,
@@ -93,7 +103,8 @@ pub async fn run(options: Options) -> Result<Report> {
     ensure!(options.window_seconds <= most, "--window-seconds is at most {most}: a newcomer gets its share then");
     let mut bed = Bed::start(&HandoverOptions {
         handovers: 0,
-        size: options.size,
+        // One more, for the one that is alone at first.
+        size: Size { replicas: options.size.replicas + 1, ..options.size },
         lease_duration_seconds: LEASE_SECONDS,
         seed: 1,
         only: None,
@@ -111,34 +122,35 @@ pub async fn run(options: Options) -> Result<Report> {
     bed.whole(bed.lease * 3).await?;
     report::converged(&bed).await?;
     let changes = work::Work::start(&bed);
+    tokio::time::sleep(SETTLED).await;
 
     eprintln!("one replica, {} s", options.window_seconds);
     let one = measure(&bed, 0..1, window).await?;
-    // While nobody has been there for a lease, a newcomer is given its share at once.
-    tokio::time::sleep(bed.lease.saturating_sub(window)).await;
-    let second = bed.new_pod(1).await?;
-    bed.replicas.push(second);
-    tokio::time::sleep(SETTLING).await;
-    eprintln!("a member that holds nothing, {} s", options.window_seconds);
-    let idle = measure(&bed, 1..2, window).await?;
-
-    // Memory that the first one had for all the work is not given back: it is replaced.
-    bed.replicas.remove(0);
-    for number in (0..options.size.replicas).filter(|number| *number != 1) {
+    let replicas = options.size.replicas;
+    for number in 1..=replicas {
         let replica = bed.new_pod(number).await?;
         bed.replicas.push(replica);
     }
-    eprintln!("waiting until {} replicas share the work", options.size.replicas);
-    bed.whole(bed.lease * 5).await?;
     tokio::time::sleep(SETTLING).await;
-    eprintln!("{} replicas, {} s", options.size.replicas, options.window_seconds);
-    let all = measure(&bed, 0..options.size.replicas, window).await?;
+    eprintln!("{replicas} members that hold nothing beside it, {} s", options.window_seconds);
+    let idle = measure(&bed, 1..replicas + 1, window).await?;
+    ensure!(idle.writes == 0.0, "newcomers wrote {} objects: they are to hold nothing yet", idle.writes);
+
+    // First it shares with them, then it leaves: so none of them ever holds more than its share, whose memory would stay.
+    eprintln!("waiting until {replicas} replicas share the work");
+    bed.whole(bed.lease * 5).await?;
+    let first = bed.replicas.remove(0);
+    first.signal("TERM")?;
+    bed.whole(bed.lease * 5).await?;
+    tokio::time::sleep(SETTLED).await;
+    eprintln!("{replicas} replicas, {} s", options.window_seconds);
+    let all = measure(&bed, 0..replicas, window).await?;
     drop(changes.stop().await);
 
-    let count = options.size.replicas as f64;
-    let ratio = |all: f64, one: f64, idle: f64| (all - count * idle) / (one - idle);
+    let count = replicas as f64;
+    let ratio = |all: f64, one: f64, idle: f64| (all - idle) / (one - idle / count);
     Ok(Report {
-        replicas: options.size.replicas,
+        replicas,
         one,
         idle,
         all,
@@ -151,11 +163,32 @@ pub async fn run(options: Options) -> Result<Report> {
 async fn measure(bed: &Bed, which: std::ops::Range<usize>, window: Duration) -> Result<Cost> {
     let replicas = bed.replicas.get(which).context("the replicas")?;
     let ids: Vec<u32> = replicas.iter().map(Replica::id).collect();
+    let counted = counted(replicas).await?;
     let (asked, before) = (bed.dns.total(), used(&ids));
     let since = Instant::now();
     tokio::time::sleep(window).await;
     let now = used(&ids);
     let cpu_seconds = (now.cpu - before.cpu).as_secs_f64() * window.as_secs_f64() / since.elapsed().as_secs_f64();
     ensure!(cpu_seconds > 0.0, "no CPU time was counted");
-    Ok(Cost { cpu_seconds, resident_mib: now.memory as f64 / MIB, lookups: bed.dns.total() - asked })
+    let lookups = bed.dns.total() - asked;
+    let [watch_events, renewals, writes] = self::counted(replicas).await?;
+    Ok(Cost {
+        cpu_seconds,
+        resident_mib: now.memory as f64 / MIB,
+        lookups,
+        watch_events: watch_events - counted[0],
+        renewals: renewals - counted[1],
+        writes: writes - counted[2],
+    })
+}
+
+/// What these replicas have counted themselves since their starts, all together.
+async fn counted(replicas: &[Replica]) -> Result<[f64; 3]> {
+    let mut sums = [0.0; 3];
+    for replica in replicas {
+        for (sum, name) in sums.iter_mut().zip(COUNTED) {
+            *sum += replica.pages().metric(name).await?;
+        }
+    }
+    Ok(sums)
 }

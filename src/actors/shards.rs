@@ -106,6 +106,12 @@ pub struct ShardsState {
     timer: Option<Timer>,
     generation: u64,
     fenced: Option<bool>,
+    /// The next look at the fence.
+    fence_check: Option<JoinHandle<Result<(), ractor::MessagingErr<ShardsMsg>>>>,
+    /// The table is new, so the fence is looked for often.
+    looks_often: bool,
+    /// Since when this actor runs.
+    since: Instant,
     settled: Vec<RpcReplyPort<()>>,
     leaves: Vec<RpcReplyPort<()>>,
     left: bool,
@@ -164,6 +170,9 @@ impl Actor for Shards {
             timer: None,
             generation: 0,
             fenced: None,
+            fence_check: None,
+            looks_often: true,
+            since: clock.now().boot,
             settled: Vec::new(),
             leaves: Vec::new(),
             left: false,
@@ -209,7 +218,12 @@ impl Actor for Shards {
 
 impl ShardsState {
     fn tick(&mut self, myself: &ShardsRef) {
-        let silent = self.liveness.silent_longer_than(self.member.timing().lease, &WORKERS);
+        let lease = self.member.timing().lease;
+        let mut silent = self.liveness.silent_longer_than(lease, &WORKERS);
+        // A worker that has not begun yet does not beat.
+        if self.router.is_none() && self.clock.now().boot.since(self.since) > lease {
+            silent.push("router");
+        }
         if !silent.is_empty() {
             tracing::error!(?silent, "no sign of life is given: a replica that does not work must not keep its shards");
         }
@@ -229,6 +243,12 @@ impl ShardsState {
         let effects = self.member.step(input, now);
         for effect in effects {
             self.perform(myself, effect, now);
+        }
+        let is_new = self.is_table_new();
+        let was_new = std::mem::replace(&mut self.looks_often, is_new);
+        if is_new && !was_new {
+            // The table that the fence was seen with is gone: what is known of the fence is old.
+            self.check_fence(myself);
         }
         self.metrics.state(&self.member);
         if self.member.role() == Role::Member {
@@ -275,9 +295,10 @@ impl ShardsState {
             }
             Effect::Probe(stamp) => {
                 let metrics = self.metrics.clone();
+                metrics.probe_sent(now);
                 ask(myself, async move {
                     let answer = client.probe(stamp, limit).await;
-                    metrics.probed(answer);
+                    metrics.probed(answer, BootClock.now());
                     Input::Probed(answer)
                 });
             }
@@ -303,9 +324,10 @@ impl ShardsState {
                 self.gained.retain(|stamp| !shards.contains(&stamp.shard));
                 self.tell_router(RouterMsg::Stop { shards, stopped: None });
             }
-            Effect::TookOver { from, shards } => {
+            Effect::TookOver { from, shards, silent_since } => {
+                self.metrics.took_over(&shards, silent_since);
+                let shards = shards.len();
                 tracing::warn!(%from, shards, "a replica is dead; its shards are taken over");
-                self.metrics.took_over();
                 let note = format!(
                     "replica {from} gave no sign of life for {} s; this replica took {shards} of its shards over",
                     timing.lease.as_secs()
@@ -384,9 +406,15 @@ impl ShardsState {
             self.metrics.fence(active);
             self.step(myself, Input::FenceActive(active));
         }
-        let new = self.member.snapshot().is_none_or(|known| !known.table.settled);
-        let after = if new { FENCE_CHECK_WHILE_NEW } else { FENCE_CHECK };
-        myself.send_after(after, || ShardsMsg::CheckFence);
+        let after = if self.is_table_new() { FENCE_CHECK_WHILE_NEW } else { FENCE_CHECK };
+        let next = myself.send_after(after, || ShardsMsg::CheckFence);
+        if let Some(earlier) = self.fence_check.replace(next) {
+            earlier.abort();
+        }
+    }
+
+    fn is_table_new(&self) -> bool {
+        self.member.snapshot().is_none_or(|known| !known.table.settled)
     }
 
     /// Answers who waits for this replica to have joined, or to have left.

@@ -292,7 +292,11 @@ impl Machine {
 
     fn spec(&mut self, policy: Arc<ValidatedPolicy>, now: Now, effects: &mut Vec<Effect>) {
         let was_frozen = self.policy.mode == Mode::DryRun;
-        self.policy = policy;
+        let retention = std::mem::replace(&mut self.policy, policy).retention;
+        if self.policy.retention != retention {
+            // What is stored may be as old as the retention before needed it to be.
+            self.checkpoint_at = Settings::checkpoint_interval(self.policy.retention).map(|_| now.instant);
+        }
         // Leaving the spec takes a host's addresses with the next write (I2), and forgets them.
         self.book.keep_hosts(&self.policy.host_names());
         self.book.shrink_to(self.caps().per_policy);

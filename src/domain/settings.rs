@@ -82,11 +82,13 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Last-seen times are stored no more often, when nothing else is written.
+    pub const SHORTEST_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(3_600);
+
     /// How often last-seen times are stored when nothing else is written: a fourteenth of the retention, so that a
     /// restart makes expiry late by that much at most; none for short retentions, where it would be a write storm.
     pub fn checkpoint_interval(retention: Duration) -> Option<Duration> {
-        const SHORTEST: Duration = Duration::from_secs(3_600);
         const NONE_BELOW: Duration = Duration::from_secs(14 * 3_600);
-        (retention >= NONE_BELOW).then(|| (retention / 14).max(SHORTEST))
+        (retention >= NONE_BELOW).then(|| (retention / 14).max(Self::SHORTEST_CHECKPOINT_INTERVAL))
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use egress_domain::api::{EgressPolicy, FIELD_MANAGER};
+use egress_domain::api::{EgressPolicy, EgressShardTable, FIELD_MANAGER, SHARD_TABLE};
 use egress_domain::object::{DEFAULT_DENY, ObjectKey};
 use egress_domain::shard::stamp::Stamp;
 use egress_domain::write::{WriteOutcome, WriteRequest};
@@ -24,7 +24,7 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{PartialObjectMeta, Request};
-use kube::{Client, Resource};
+use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -230,16 +230,38 @@ impl Applier {
     }
 
     /// Somebody wrote a stamp into the object that is newer than ours, or an earlier table's did. The object is read as
-    /// it is, the gate confirms that the shard is ours, and the stamp alone is replaced: the fence lets that pass.
+    /// it is, a consistent read of the table confirms that the epoch is the present one, and the stamp alone is replaced:
+    /// the fence lets that pass.
     async fn restamp(&self, key: &ObjectKey, stamp: Option<Stamp>) -> Result<(), Ended> {
         let stored: NetworkPolicy = parse(&self.send::<NetworkPolicy>(key, Method::Read).await?)?;
         let (Some(uid), Some(version)) = (&stored.metadata.uid, &stored.metadata.resource_version) else {
             return Err(TransientKind::Interrupted.into());
         };
+        // Else the newer stamp may be a new holder's, of whom neither gate nor this API server knows yet.
+        self.confirm(stamp).await?;
         let Some(text) = self.permit(key, stamp)? else { return Err(TransientKind::Fenced.into()) };
         let patch = body::stamp(uid, version, &text);
         self.send::<NetworkPolicy>(key, Method::Merge(json(&patch))).await?;
         Ok(())
+    }
+
+    /// An epoch is given once, so one that is in the stored table is that of the gate's holder.
+    async fn confirm(&self, stamp: Option<Stamp>) -> Result<(), Ended> {
+        let tables = Api::<EgressShardTable>::all(self.client.clone());
+        let table = match tokio::time::timeout(self.timeout.get(), tables.get_opt(SHARD_TABLE)).await {
+            Err(_) => return Err(TransientKind::Timeout.into()),
+            Ok(Err(kube::Error::Api(_))) => return Err(TransientKind::ServerError.into()),
+            Ok(Err(error)) => return Err(reply::no_answer(&error).into()),
+            Ok(Ok(table)) => table,
+        };
+        let holds = |stamp: Stamp| {
+            let entry = table.as_ref()?.spec.shards.get(&stamp.shard.to_string())?;
+            Some(entry.0.rsplit_once('/')?.1 == stamp.epoch.to_string())
+        };
+        match stamp.and_then(holds) {
+            Some(true) => Ok(()),
+            _ => Err(TransientKind::Fenced.into()),
+        }
     }
 
     async fn remove_kopf(&self, key: &ObjectKey) -> Result<WriteOutcome, Ended> {

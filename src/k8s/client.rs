@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::ConfigExt as _;
 use kube::{Client, Config};
+use tower::{BoxError, ServiceBuilder};
 
 /// Names us in the API server's audit log and metrics.
 const USER_AGENT: &str = concat!("egress-controller/", env!("CARGO_PKG_VERSION"));
@@ -16,15 +20,34 @@ pub fn watch_client(config: Config) -> kube::Result<Client> {
 }
 
 /// A client for writes. It never retries by itself: a hidden retry of a 429 would keep from the write queue what it
-/// steers by. A connection that is not made within `timeout` is given up.
+/// steers by. A connection that is not made within `timeout` is given up, and so is one whose bytes are not acknowledged
+/// for as long (TCP_USER_TIMEOUT, RFC 5482): the kernel must not deliver a write long after we have stopped waiting (R1).
+///
+/// Behind an HTTP proxy the connection is the proxy's, and only the time to make it is bounded.
 ///
 /// # Errors
 /// When the configuration cannot be used.
 pub fn write_client(config: Config, timeout: Duration) -> kube::Result<Client> {
     let mut config = named(config);
-    config.default_retry = false;
-    config.connect_timeout = Some(timeout);
-    Client::try_from(config)
+    if config.proxy_url.is_some() {
+        config.default_retry = false;
+        config.connect_timeout = Some(timeout);
+        return Client::try_from(config);
+    }
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(timeout));
+    connector.set_tcp_user_timeout(Some(timeout));
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let connections = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(connections);
+    Ok(Client::new(service, config.default_namespace))
 }
 
 /// A client for Leases and the shard table: nothing else uses its connections, and nothing is retried or waited for

@@ -1,9 +1,10 @@
 //! Who wrote each revision: the API server's audit log has the pod that the token of a request was bound to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use egress_domain::api::{FenceRefusal, is_fence_refusal};
 use serde::Deserialize;
 
 /// The extra of a user whose token is bound to a pod.
@@ -31,18 +32,29 @@ struct User {
 #[derive(Deserialize)]
 struct ObjectRef {
     resource: Option<String>,
+    name: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Status {
     #[serde(default)]
     code: u16,
+    #[serde(default)]
+    message: String,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Object {
     metadata: Metadata,
+    details: Details,
+}
+
+/// What a delete answers of the object.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    uid: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -51,26 +63,44 @@ struct Metadata {
     resource_version: String,
 }
 
-/// The pod that wrote each revision of a NetworkPolicy as the controller, by resourceVersion. Of several answers with one
-/// version the first counts: the others changed nothing.
+/// What the controller wrote, as the API server noted it.
+#[derive(Clone, Debug, Default)]
+pub struct Audit {
+    /// The pod that wrote each revision of a NetworkPolicy, by resourceVersion.
+    pub writers: BTreeMap<u64, String>,
+    /// The pod that deleted each NetworkPolicy, by its uid.
+    pub deleters: HashMap<String, String>,
+    /// NetworkPolicies that the fence refused to change because they carried a newer epoch, once for each refusal.
+    pub outstamped: Vec<String>,
+}
+
+/// Reads the log. Of several answers with one version the first counts: the others changed nothing.
 ///
 /// # Errors
 /// When the log cannot be read.
-pub fn writers(file: &Path) -> Result<BTreeMap<u64, String>> {
+pub fn read(file: &Path) -> Result<Audit> {
     let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    let mut writers = BTreeMap::new();
+    let mut audit = Audit::default();
     // The last line may be half written.
     for line in text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()) {
-        let is_policy = line.object_ref.is_some_and(|of| of.resource.as_deref() == Some("networkpolicies"));
-        let accepted = line.response_status.is_some_and(|status| (200..300).contains(&status.code));
-        if !is_policy || !accepted || line.user.username != ACCOUNT {
+        let (Some(of), Some(status)) = (line.object_ref, line.response_status) else { continue };
+        if of.resource.as_deref() != Some("networkpolicies") || line.user.username != ACCOUNT {
             continue;
         }
-        let version = line.response_object.unwrap_or_default().metadata.resource_version.parse();
-        let pod = line.user.extra.get(POD_NAME).and_then(|pods| pods.first());
-        if let (Ok(version), Some(pod)) = (version, pod) {
-            writers.entry(version).or_insert_with(|| pod.clone());
+        if is_fence_refusal(&status.message) == Some(FenceRefusal::NewerEpoch) {
+            audit.outstamped.extend(of.name);
+            continue;
+        }
+        let Some(pod) = line.user.extra.get(POD_NAME).and_then(|pods| pods.first()) else { continue };
+        if !(200..300).contains(&status.code) {
+            continue;
+        }
+        let Object { metadata, details } = line.response_object.unwrap_or_default();
+        if let Ok(version) = metadata.resource_version.parse() {
+            audit.writers.entry(version).or_insert_with(|| pod.clone());
+        } else if !details.uid.is_empty() {
+            audit.deleters.entry(details.uid).or_insert_with(|| pod.clone());
         }
     }
-    Ok(writers)
+    Ok(audit)
 }

@@ -13,20 +13,21 @@ use egress_testbed::dns::DnsServer;
 use egress_testbed::eventually;
 use egress_testbed::proxy::{self, FaultProxy, Rule};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::fault::Fault;
-use super::judge::Judge;
+use super::judge::{Judge, version};
 use super::report::TIMED_LEASE;
 use super::{Options, work};
 use crate::fill::{create_all, create_namespaces, forget_table};
 use crate::replica::{Program, Replica, all_run};
 
 /// Namespace of deploy/, which names the installation.
-const OWN_NAMESPACE: &str = "egress-controller";
+pub const OWN_NAMESPACE: &str = "egress-controller";
 /// Least patience with what replicas do: a busy machine's, not a limit of the protocol.
 const ACTS_WITHIN: Duration = Duration::from_secs(120);
 
@@ -50,7 +51,7 @@ pub struct Bed {
     lease_seconds: u32,
     /// Times are judged, too.
     is_timed: bool,
-    control_plane: ControlPlane,
+    pub control_plane: ControlPlane,
     /// What the API server noted of each write.
     pub audit_log: PathBuf,
     _folder: tempfile::TempDir,
@@ -65,6 +66,8 @@ pub struct Measured {
     pub handover: Option<Duration>,
     /// The same until they act on all of its shards.
     pub whole_handover: Option<Duration>,
+    /// Shards that were given to others when a replica went, and those that it held. None where other faults move some, too.
+    pub moved: Option<(usize, usize)>,
 }
 
 /// When replicas acted on what they were given.
@@ -188,6 +191,29 @@ impl Bed {
         eventually(self.patience(1), gone).await
     }
 
+    /// Waits until the judge has seen every NetworkPolicy as it is; gives the newest version among them.
+    pub async fn seen(&self) -> Result<u64> {
+        let all = Api::<NetworkPolicy>::all(self.client.clone()).list(&ListParams::default()).await?.items;
+        let newest = all.iter().map(version).max().unwrap_or_default();
+        let shown = async || {
+            let shown = self.judge.version();
+            ensure!(shown >= newest, "the judge has seen version {shown}, not yet {newest}");
+            Ok(newest)
+        };
+        eventually(self.patience(1), shown).await
+    }
+
+    /// Waits until the judge has seen the table as it is: an edit a moment ago is known then.
+    async fn table_seen(&self) -> Result<()> {
+        let tables = Api::<EgressShardTable>::all(self.client.clone());
+        let shown = async || {
+            let stored = tables.get_opt(SHARD_TABLE).await?.context("there is no table")?;
+            ensure!(self.judge.table_version() >= version(&stored), "the judge has not seen the table yet");
+            Ok(())
+        };
+        eventually(self.patience(8), shown).await
+    }
+
     /// Waits until every shard is held by a live replica, each having its even share.
     pub async fn whole(&self, within: Duration) -> Result<()> {
         let check = async || {
@@ -218,6 +244,7 @@ impl Bed {
         if self.is_timed && matches!(fault, Fault::Kill(_) | Fault::Terminate(_)) {
             // What is measured starts from shards that are whole; with a fault that still lasts it would be the sum of two.
             self.healed().await;
+            self.table_seen().await?;
             self.whole(self.patience(8)).await?;
         }
         match fault.meets(|victim| self.healthy(victim)) {
@@ -226,6 +253,7 @@ impl Bed {
                 let pod = self.replicas[victim].pod.clone();
                 self.replicas[victim].signal("KILL")?;
                 let (removed, _) = self.removed(&pod, version, self.patience(4)).await?;
+                measured.moved = self.moved(&pod, version, removed);
                 measured.takeover = self.acted(removed, &pod).await?.map(|acted| acted.whole.duration_since(since));
                 self.replicas[victim] = self.new_pod(victim).await?;
             }
@@ -239,6 +267,7 @@ impl Bed {
                 let pod = self.replicas[victim].pod.clone();
                 self.replicas[victim].signal("TERM")?;
                 let (removed, at) = self.removed(&pod, version, self.patience(8)).await?;
+                measured.moved = self.moved(&pod, version, removed);
                 let acted = self.acted(removed, &pod).await?;
                 measured.handover = acted.map(|acted| acted.first.saturating_duration_since(at));
                 measured.whole_handover = acted.map(|acted| acted.whole.saturating_duration_since(at));
@@ -321,6 +350,13 @@ impl Bed {
         .await
     }
 
+    /// Shards that moved while a replica went, and those that it held before.
+    fn moved(&self, pod: &str, since: u64, until: u64) -> Option<(usize, usize)> {
+        let (_, (_, before)) = self.judge.tables_since(since).into_iter().next()?;
+        let held = before?.held_by(pod).count();
+        self.is_timed.then(|| (self.judge.moved(since, until), held))
+    }
+
     /// Waits until every replica that got shards by this change of the table acts on them. None where nobody can say: the
     /// table was new, or they were given to others before.
     async fn acted(&self, version: u64, without: &str) -> Result<Option<Acted>> {
@@ -382,11 +418,13 @@ impl Bed {
         }
     }
 
-    fn leases(&self) -> Api<Lease> {
+    /// Those of all replicas.
+    pub fn leases(&self) -> Api<Lease> {
         Api::namespaced(self.client.clone(), OWN_NAMESPACE)
     }
 
-    async fn leases_of(&self, victim: usize) -> Result<Vec<Lease>> {
+    /// The Leases of a replica.
+    pub async fn leases_of(&self, victim: usize) -> Result<Vec<Lease>> {
         let prefix = format!("{}-", self.replicas[victim].pod);
         let all = self.leases().list(&ListParams::default()).await?.items;
         Ok(all.into_iter().filter(|lease| lease.name_any().starts_with(&prefix)).collect())

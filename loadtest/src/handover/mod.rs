@@ -1,11 +1,12 @@
 //! Several replicas, random faults, and a judge that reads every revision.
 
-mod audit;
-pub(crate) mod bed;
-mod fault;
-mod judge;
-pub(crate) mod report;
-pub(crate) mod work;
+pub mod audit;
+pub mod bed;
+pub mod fault;
+pub mod judge;
+pub mod report;
+mod watch;
+pub mod work;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,5 +1,8 @@
 //! What a run showed.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,7 +17,7 @@ use serde::Serialize;
 
 use super::bed::{Bed, Measured};
 use super::fault::Fault;
-use super::judge::version;
+use super::judge::{Violation, What, version};
 use super::work::{self, Changed};
 use super::{Options, audit};
 
@@ -27,6 +30,14 @@ pub(super) const TIMED_LEASE: f64 = 15.0;
 const TAKEOVER_LEASES: f64 = 1.2;
 /// Longest planned handover, in seconds.
 const PLANNED: f64 = 1.0;
+/// So many faults of a kind leave at least one time to tell; each single one may meet replicas that are stopped.
+const TELLING: usize = 3;
+/// Most namespaces of a replica at rest, relative to the mean.
+const FULLEST: f64 = 1.05;
+/// With fewer namespaces than shards are many, no share is even.
+const EVEN_FROM: usize = 1_000;
+/// Requests that the API server may have admitted when a person edited the table: those of a moment, not of the whole second.
+const MOST_PER_EDIT: usize = 20;
 
 /// What a run showed. Times in seconds.
 #[derive(Clone, Debug, Serialize)]
@@ -37,15 +48,22 @@ pub struct Report {
     pub fenced: bool,
     /// Replicas.
     pub replicas: usize,
+    /// Namespaces.
+    pub namespaces: usize,
     /// Policies.
     pub policies: usize,
     /// Faults of each kind.
     pub faults: BTreeMap<&'static str, usize>,
     /// Revisions of NetworkPolicies that were judged.
     pub judged: usize,
+    /// Deletions and statuses that were judged.
+    pub judged_deletes: usize,
+    pub judged_statuses: usize,
     /// Revisions that the table at that moment did not allow.
     pub stale: Vec<String>,
-    /// The same within a second of a hand edit of the table: the API server had admitted them before it.
+    /// Deletions and statuses that it did not allow.
+    pub stale_others: Vec<String>,
+    /// All of these within a second of a hand edit of the table: the API server had admitted them before it.
     pub overlaps: usize,
     /// The longest such time.
     pub longest_overlap: f64,
@@ -53,6 +71,14 @@ pub struct Report {
     pub audited: usize,
     /// Those that were written by another pod than the holder of the shard at that moment.
     pub by_strangers: Vec<String>,
+    /// The same within a second of a hand edit of the table.
+    pub strangers_after_edit: usize,
+    /// Revisions that the audit log has and no watch has shown.
+    pub unseen: Vec<u64>,
+    /// What the watches missed.
+    pub gaps: Vec<String>,
+    /// Shards that were given to others when a replica went, and those that it held, for each that could be told.
+    pub moves: Vec<(usize, usize)>,
     /// From kill -9 until the survivors acted, sorted.
     pub takeovers: Vec<f64>,
     /// From the release of a replica that ended until each of the others acted, sorted.
@@ -79,14 +105,22 @@ impl Report {
             lease: options.lease_duration_seconds.into(),
             fenced: !options.unfenced,
             replicas: options.size.replicas,
+            namespaces: options.size.namespaces,
             policies: options.size.policies,
             faults: BTreeMap::new(),
             judged: 0,
+            judged_deletes: 0,
+            judged_statuses: 0,
             stale: Vec::new(),
+            stale_others: Vec::new(),
             overlaps: 0,
             longest_overlap: 0.0,
             audited: 0,
             by_strangers: Vec::new(),
+            strangers_after_edit: 0,
+            unseen: Vec::new(),
+            gaps: Vec::new(),
+            moves: Vec::new(),
             takeovers: Vec::new(),
             handovers: Vec::new(),
             whole_handovers: Vec::new(),
@@ -101,14 +135,9 @@ impl Report {
 
     /// Waits until every policy has its NetworkPolicy; what is written from now on is counted.
     pub(super) async fn converged(&mut self, bed: &mut Bed) -> Result<()> {
-        let newest = converged(bed).await?;
-        self.version = newest;
-        let shown = async || {
-            let shown = bed.judge.version();
-            ensure!(shown >= newest, "the judge has seen version {shown}, not yet {newest}");
-            Ok(())
-        };
-        eventually(PATIENCE, shown).await
+        converged(bed).await?;
+        self.version = bed.seen().await?;
+        Ok(())
     }
 
     pub(super) fn suffered(&mut self, fault: &Fault, measured: &Measured) {
@@ -116,6 +145,7 @@ impl Report {
         self.takeovers.extend(measured.takeover.map(|time| time.as_secs_f64()));
         self.handovers.extend(measured.handover.map(|time| time.as_secs_f64()));
         self.whole_handovers.extend(measured.whole_handover.map(|time| time.as_secs_f64()));
+        self.moves.extend(measured.moved);
     }
 
     /// Waits until everything is right, then judges.
@@ -123,18 +153,25 @@ impl Report {
         if let Err(error) = eventually(PATIENCE, async || right(bed, &changed).await.map(drop)).await {
             self.wrong = vec![format!("{error:#}")];
         }
-        self.judged = bed.judge.judged();
-        let (overlapping, stale): (Vec<_>, Vec<_>) =
-            bed.judge.stale().into_iter().partition(|violation| violation.after_edit.is_some());
-        self.stale = stale.into_iter().map(|violation| violation.told).collect();
+        bed.seen().await?;
+        self.judged = bed.judge.count(What::Stored);
+        self.judged_deletes = bed.judge.count(What::Deleted);
+        self.judged_statuses = bed.judge.count(What::Status);
+        let (overlapping, stale) = near_edits(bed.judge.stale());
+        let (stored, others): (Vec<_>, Vec<_>) =
+            stale.into_iter().partition(|violation| violation.what == What::Stored);
+        self.stale = told(stored);
+        self.stale_others = told(others);
         self.overlaps = overlapping.len();
         let overlaps = overlapping.iter().filter_map(|violation| violation.after_edit);
         self.longest_overlap = overlaps.max().map_or(0.0, |longest| longest.as_secs_f64());
-        let writers = audit::writers(&bed.audit_log)?;
-        self.audited = writers.len();
-        let strangers = bed.judge.by_strangers(&writers).into_iter();
-        self.by_strangers =
-            strangers.filter(|violation| violation.after_edit.is_none()).map(|violation| violation.told).collect();
+        let audit = audit::read(&bed.audit_log)?;
+        self.audited = audit.writers.len();
+        let (overlapping, strangers) = near_edits(bed.judge.by_strangers(&audit));
+        self.by_strangers = told(strangers);
+        self.strangers_after_edit = overlapping.len();
+        self.unseen = bed.judge.unseen(&audit, self.version);
+        self.gaps = bed.judge.gaps();
         let writes = bed.judge.writes_since(self.version);
         let quiet = (0..bed.policies).filter(|policy| bed.pace.is_quiet(*policy));
         let keys = quiet.map(|policy| (work::namespace_of(policy, bed.namespaces), format!("egress-policy-{policy}")));
@@ -168,31 +205,66 @@ impl Report {
     /// When it did not.
     pub fn check(&self) -> Result<()> {
         if !self.fenced {
-            ensure!(
-                !self.stale.is_empty(),
-                "the control run shows no stale write: the judge or the faults are too weak"
-            );
+            let weak = "the judge or the faults are too weak";
+            ensure!(!self.stale.is_empty(), "the control run shows no stale write: {weak}");
+            ensure!(!self.by_strangers.is_empty(), "the control run shows no write by a stranger: {weak}");
             return Ok(());
         }
         let first = self.stale.first();
         ensure!(self.stale.is_empty(), "{} stale writes were accepted, the first: {first:?}", self.stale.len());
+        let (others, first) = (self.stale_others.len(), self.stale_others.first());
+        ensure!(others == 0, "{others} stale deletes or statuses were accepted, the first: {first:?}");
         let (strangers, first) = (self.by_strangers.len(), self.by_strangers.first());
         ensure!(strangers == 0, "{strangers} writes by a pod that did not hold the shard, the first: {first:?}");
         let judged = (self.judged, self.audited);
         ensure!(self.audited * 10 >= self.judged * 9, "the audit log knows too few of the revisions: {judged:?}");
+        ensure!(self.gaps.is_empty(), "the watches lost {:?}", self.gaps);
+        let (unseen, first) = (self.unseen.len(), self.unseen.first());
+        ensure!(unseen == 0, "{unseen} revisions of the audit log were not shown by the watch, the first: {first:?}");
+        let edits = self.asked("edit-table") + self.asked("delete-table");
+        for (what, near) in [("overlaps", self.overlaps), ("writes by strangers", self.strangers_after_edit)] {
+            let most = MOST_PER_EDIT * edits;
+            ensure!(near <= most, "{near} {what} after {edits} hand edits, more than {most}");
+        }
+        let unneeded = self.moves.iter().find(|(moved, held)| moved != held);
+        ensure!(unneeded.is_none(), "(shards moved, shards of the replica that went): {unneeded:?}");
         let unchanged = (self.unchanged.len(), self.unchanged.first());
         ensure!(self.extra_writes == 0 && unchanged.0 == 0, "written twice: {}, {unchanged:?}", self.extra_writes);
         ensure!(self.writes_by_moves == 0, "{} writes only because a shard moved", self.writes_by_moves);
         ensure!(self.wrong.is_empty(), "not right in the end: {:?}", self.wrong);
         ensure!(self.judged > self.policies, "too few revisions to judge: {}", self.judged);
+        if self.namespaces >= EVEN_FROM {
+            ensure!(self.fullest <= FULLEST, "the fullest replica has {:.3} of the mean", self.fullest);
+        }
+        let least = if self.lease >= TIMED_LEASE { 1 } else { TELLING };
+        for (kind, times) in [("kill", &self.takeovers), ("terminate", &self.handovers)] {
+            let asked = self.asked(kind);
+            ensure!(asked < least || !times.is_empty(), "no time of {asked} faults of kind {kind} could be told");
+        }
         if self.lease >= TIMED_LEASE {
             let (takeover, planned) = (p99(&self.takeovers), p99(&self.handovers));
             let most = TAKEOVER_LEASES * self.lease;
             ensure!(takeover <= most, "p99 of {} takeovers: {takeover:.2} s of {most:.2} s", self.takeovers.len());
             ensure!(planned <= PLANNED, "p99 of {} planned handovers: {planned:.2} s", self.handovers.len());
+            let (told, gone) = (self.moves.len(), self.asked("kill") + self.asked("terminate"));
+            ensure!(told > 0 || gone == 0, "nobody counted the shards that moved when {gone} replicas went");
         }
         Ok(())
     }
+
+    /// Faults of a kind.
+    fn asked(&self, kind: &str) -> usize {
+        self.faults.get(kind).copied().unwrap_or_default()
+    }
+}
+
+/// Those a moment after a hand edit, and the others.
+fn near_edits(violations: Vec<Violation>) -> (Vec<Violation>, Vec<Violation>) {
+    violations.into_iter().partition(|violation| violation.after_edit.is_some())
+}
+
+fn told(violations: Vec<Violation>) -> Vec<String> {
+    violations.into_iter().map(|violation| violation.told).collect()
 }
 
 /// The 99th percentile of sorted values; 0 of none.
@@ -202,14 +274,14 @@ fn p99(sorted: &[f64]) -> f64 {
 }
 
 /// Waits until every policy has its NetworkPolicy; gives the highest version among them.
-pub(crate) async fn converged(bed: &Bed) -> Result<u64> {
+pub async fn converged(bed: &Bed) -> Result<u64> {
     let newest = eventually(PATIENCE, async || right(bed, &Changed::default()).await).await?;
     eprintln!("{} policies have their NetworkPolicies", bed.policies);
     Ok(newest)
 }
 
 /// Every NetworkPolicy allows the present address of its host, and the block of its spec; gives the highest version.
-async fn right(bed: &Bed, changed: &Changed) -> Result<u64> {
+pub async fn right(bed: &Bed, changed: &Changed) -> Result<u64> {
     let all = Api::<NetworkPolicy>::all(bed.client.clone()).list(&ListParams::default()).await?.items;
     let newest = all.iter().map(version).max().unwrap_or_default();
     let mut found = 0;

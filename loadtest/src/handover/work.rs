@@ -102,10 +102,12 @@ impl Work {
         let task = tokio::spawn(async move {
             let mut random = StdRng::seed_from_u64(7);
             let mut changed = Changed::default();
+            // At a steady rate, however long the API server takes: windows of a run are compared with each other.
+            let mut ticks = tokio::time::interval(pace.every);
             for round in 1.. {
                 tokio::select! {
                     _ = stopped.changed() => break,
-                    () = tokio::time::sleep(pace.every) => {}
+                    _ = ticks.tick() => {}
                 }
                 let number = random.random_range(0..pace.hosts);
                 if !pace.is_quiet(number) {

@@ -41,7 +41,10 @@ impl Flights {
     /// The request ended: with an answer, or with this failure.
     pub(super) fn answered(&mut self, key: &ObjectKey, failure: Option<TransientKind>) {
         let Some(sent) = self.flying.remove(key) else { return };
-        let is_unknown = matches!(failure, Some(TransientKind::Timeout | TransientKind::Interrupted));
+        // An API server that could not wait for etcd answers 500, and etcd may commit yet.
+        let unknown =
+            |kind| matches!(kind, TransientKind::Timeout | TransientKind::Interrupted | TransientKind::ServerError);
+        let is_unknown = failure.is_some_and(unknown);
         if is_unknown {
             self.unknown.push_back((key.clone(), sent));
             if self.unknown.len() > MAX_UNKNOWN {

@@ -79,6 +79,13 @@ impl AddressBook {
         serde_json::to_string(&Stored { v: VERSION, hosts }).unwrap_or_default()
     }
 
+    /// The newest last-seen time of an annotation: about when it was written.
+    pub fn stored_at(text: &str) -> Option<UnixTime> {
+        let stored: Stored<'_> = serde_json::from_str(text).ok()?;
+        let newest = stored.hosts.values().flat_map(BTreeMap::values).max()?;
+        Some(UnixMinutes(*newest).into())
+    }
+
     /// Reads an annotation. Last-seen times move forward by `checkpoint` (how late they may be stored; none when they
     /// are not stored at all between writes: then they become now) and are clamped to `now`, so that nothing expires
     /// early, whatever the clocks did.

@@ -9,7 +9,7 @@ use crate::answer::{AnswerKind, Family, LookupFailure, Outcome, Resolution};
 use crate::api::DroppedReason;
 use crate::fqdn::Fqdn;
 use crate::guard::Verdict;
-use crate::settings::StaleAction;
+use crate::settings::{Settings, StaleAction};
 use crate::time::{Now, UnixTime};
 use crate::write::Lane;
 
@@ -154,6 +154,13 @@ impl Machine {
         self.standing == Standing::Normal && host.is_looked_up() && now.since(last) > self.context.settings.max_stale
     }
 
+    /// Whether one of these addresses was missing from the answers for so long that what is stored of it is old.
+    fn any_returned(&self, name: &Fqdn, addresses: &[IpAddr], now: UnixTime) -> bool {
+        let Some(interval) = Settings::checkpoint_interval(self.policy.retention) else { return false };
+        let mut seen = addresses.iter().filter_map(|address| self.book.last_seen(name, address));
+        seen.any(|seen| now.since(seen) > interval)
+    }
+
     #[allow(clippy::too_many_arguments)]
     fn answered(
         &mut self,
@@ -183,6 +190,9 @@ impl Machine {
         }
         // A frozen policy expires nothing; its book only reports.
         let frozen = self.is_frozen();
+        if self.any_returned(&name, &fine, now.unix) {
+            self.checkpoint_soon(now);
+        }
         let learned = self.book.learn(&name, &fine, now.unix, self.caps());
         let held: HashSet<&IpAddr> = addresses.iter().chain(elsewhere).collect();
         let present = |address: &IpAddr| held.contains(address);

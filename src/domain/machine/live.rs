@@ -153,6 +153,9 @@ impl Machine {
         }
         self.merge_book(stored, object);
         self.schedule_checkpoint(now, true);
+        if let Some(stored_at) = text.and_then(AddressBook::stored_at) {
+            self.checkpoint_as_due(stored_at, now);
+        }
     }
 
     /// Takes over of a stored book what the present spec names, the live spec allows and the guard rail permits.

@@ -10,7 +10,7 @@ use crate::api::AppliedReason;
 use crate::fingerprint::Fingerprint;
 use crate::network_policy;
 use crate::time::Now;
-use crate::write::WriteOutcome;
+use crate::write::{Lane, WriteOutcome};
 
 impl Machine {
     pub(super) fn outcome(&mut self, seq: u64, outcome: WriteOutcome, now: Now, effects: &mut Vec<Effect>) {
@@ -28,7 +28,11 @@ impl Machine {
             }
             // What the server returned was lost on the way: look.
             WriteOutcome::Written(None) | WriteOutcome::AlreadyExists | WriteOutcome::Stale => self.emit_read(effects),
-            WriteOutcome::Read(object) => self.observe(object.as_deref(), now, effects),
+            WriteOutcome::Read(object) => {
+                self.observe(object.as_deref(), now, effects);
+                // In the queue the read may have taken the place of a write, which is decided again.
+                self.touch(Lane::Spec);
+            }
             WriteOutcome::NamespaceGone => {
                 self.standing = Standing::Terminating;
                 self.live = Live::Absent;
@@ -52,7 +56,7 @@ impl Machine {
             // An attempt before the one that was fenced may have been stored: written again, it would be another revision.
             self.emit_read(effects);
         }
-        self.touch(crate::write::Lane::Spec);
+        self.touch(Lane::Spec);
         if status_lost {
             self.status.forget_written();
         }
@@ -61,7 +65,7 @@ impl Machine {
     fn in_trouble(&mut self, reason: AppliedReason, message: String, fingerprint: Option<Fingerprint>, now: Now) {
         let retry_at = now.instant + self.context.settings.retry_interval;
         self.trouble = Some(Trouble { reason, message, fingerprint, retry_at });
-        self.touch(crate::write::Lane::Spec);
+        self.touch(Lane::Spec);
         self.status.first_outcome();
         self.status.touch();
     }
@@ -98,7 +102,7 @@ impl Machine {
         if write.kind == WriteKind::RepairOwners {
             stored.drifted = previous.is_some_and(|known| known.drifted);
             self.live = Live::Ours(stored);
-            self.touch(crate::write::Lane::Spec);
+            self.touch(Lane::Spec);
             return;
         }
         let mutated = write.fingerprint.is_some_and(|wanted| wanted != stored.fingerprint);

@@ -9,7 +9,7 @@ use crate::fingerprint::{Fingerprint, hash};
 use crate::network_policy;
 use crate::render::render;
 use crate::settings::Settings;
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, UnixTime};
 use crate::write::{Lane, WriteRequest};
 
 impl Machine {
@@ -167,6 +167,23 @@ impl Machine {
             let share = u32::try_from(hash(|h| self.policy.key.hash(h)) % 1_000).unwrap_or_default();
             now.instant + if spread { interval / 2 + interval / 2_000 * share } else { interval }
         });
+    }
+
+    /// After a restart: no later than if there had been none, or restarts in a row would put it off for ever.
+    pub(super) fn checkpoint_as_due(&mut self, stored_at: UnixTime, now: Now) {
+        let Some(interval) = Settings::checkpoint_interval(self.policy.retention) else { return };
+        let rest = interval.saturating_sub(now.unix.since(stored_at));
+        let share = u32::try_from(hash(|h| self.policy.key.hash(h)) % 1_000).unwrap_or_default();
+        let due = now.instant + rest.max(Settings::SHORTEST_CHECKPOINT_INTERVAL / 1_000 * share);
+        self.checkpoint_at = self.checkpoint_at.map(|at| at.min(due));
+    }
+
+    /// An address is back that a restart would take for gone since it was stored last (I3). At most every hour: addresses
+    /// that take turns must not be a write storm.
+    pub(super) fn checkpoint_soon(&mut self, now: Now) {
+        let Some(interval) = Settings::checkpoint_interval(self.policy.retention) else { return };
+        let soon = |at: Instant| at.min(now.instant.max(at - interval + Settings::SHORTEST_CHECKPOINT_INTERVAL));
+        self.checkpoint_at = self.checkpoint_at.map(soon);
     }
 
     pub(super) fn is_waiting_for_first_sight(&self, now: Instant) -> bool {

@@ -245,12 +245,12 @@ impl Member {
         entry.is_some_and(|entry| entry.incarnation == self.incarnation())
     }
 
-    /// Says what changed for the gate.
+    /// Says what changed for the gate, before anything else: it must be shut when a drain begins, and open when a shard acts.
     fn tell(&mut self, effects: &mut Vec<Effect>) {
         let view = self.view();
         if view != self.told {
             self.told = view.clone();
-            effects.push(Effect::View(view));
+            effects.insert(0, Effect::View(view));
         }
     }
 }

@@ -29,7 +29,9 @@ pub struct ShardMetrics {
     start_seconds: Histogram,
     fence_active: Gauge,
     probes: Family<One, Counter>,
+    fence_lag: Histogram,
     takeovers: Counter,
+    takeover_seconds: Histogram,
     lapses: Counter,
     renewals: Family<One, Counter>,
     renew_seconds: Histogram,
@@ -40,6 +42,10 @@ pub struct ShardMetrics {
 #[derive(Debug, Default)]
 struct Told {
     gained: Vec<(Stamp, Instant)>,
+    /// Shards of a dead replica that do not act yet, and its last sign of life.
+    taken_over: Vec<(ShardId, Instant)>,
+    /// The first of the probes that have not been accepted yet.
+    probing_since: Option<Instant>,
 }
 
 impl ShardMetrics {
@@ -53,7 +59,9 @@ impl ShardMetrics {
             start_seconds: Histogram::new(SECONDS),
             fence_active: Gauge::default(),
             probes: Family::default(),
+            fence_lag: Histogram::new(SECONDS),
             takeovers: Counter::default(),
+            takeover_seconds: Histogram::new(SECONDS),
             lapses: Counter::default(),
             renewals: Family::default(),
             renew_seconds: Histogram::new(SECONDS),
@@ -70,6 +78,12 @@ impl ShardMetrics {
         let active = metrics.fence_active.clone();
         registry.register("fence_active", "1 while the API server refuses stale writes", active);
         registry.register("fence_probes", "Dry runs after a gain, by answer", metrics.probes.clone());
+        let lag = metrics.fence_lag.clone();
+        let about = "From the first dry run after a gain until the API server takes its stamp";
+        registry.register_with_unit("fence_lag", about, Unit::Seconds, lag);
+        let takeover = metrics.takeover_seconds.clone();
+        let about = "From the last sign of life of a dead replica until a shard of it that was taken here acts";
+        registry.register_with_unit("takeover", about, Unit::Seconds, takeover);
         registry.register("takeovers", "Dead replicas that this one removed", metrics.takeovers.clone());
         registry.register("lapses", "Times this replica stopped writing for lack of renewal", metrics.lapses.clone());
         registry.register("renewals", "Renewals of the own Lease, by result", metrics.renewals.clone());
@@ -104,6 +118,8 @@ impl ShardMetrics {
         self.transition(how, shards.len());
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.gained.retain(|(stamp, _)| !shards.contains(&stamp.shard));
+        told.taken_over.retain(|(shard, _)| !shards.contains(shard));
+        told.probing_since = None;
     }
 
     pub(crate) fn started(&self, stamps: &[Stamp], now: Moment) {
@@ -115,13 +131,31 @@ impl ShardMetrics {
             }
             !started
         });
+        told.taken_over.retain(|(shard, since)| {
+            let started = stamps.iter().any(|stamp| stamp.shard == *shard);
+            if started {
+                self.takeover_seconds.observe(now.boot.since(*since).as_secs_f64());
+            }
+            !started
+        });
     }
 
     pub(crate) fn fence(&self, active: bool) {
         self.fence_active.set(i64::from(active));
     }
 
-    pub(crate) fn probed(&self, answer: ProbeAnswer) {
+    pub(crate) fn probe_sent(&self, now: Moment) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.probing_since.get_or_insert(now.boot);
+    }
+
+    pub(crate) fn probed(&self, answer: ProbeAnswer, now: Moment) {
+        if answer == ProbeAnswer::Accepted {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(since) = told.probing_since.take() {
+                self.fence_lag.observe(now.boot.since(since).as_secs_f64());
+            }
+        }
         let answer = match answer {
             ProbeAnswer::Accepted => "accepted",
             ProbeAnswer::Fenced => "fenced",
@@ -130,8 +164,10 @@ impl ShardMetrics {
         self.probes.get_or_create(&[("answer", answer)]).inc();
     }
 
-    pub(crate) fn took_over(&self) {
+    pub(crate) fn took_over(&self, shards: &[ShardId], silent_since: Instant) {
         self.takeovers.inc();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.taken_over.extend(shards.iter().map(|shard| (*shard, silent_since)));
     }
 
     pub(crate) fn lapsed(&self) {

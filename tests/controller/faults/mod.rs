@@ -6,7 +6,9 @@ mod starts;
 use std::time::Duration;
 
 use crate::world::many::{Allowed, entry};
-use crate::world::{Options, PATIENCE, World, hosts, ips};
+use crate::world::revisions::assert_shape;
+use crate::world::rules::Rules;
+use crate::world::{Options, PATIENCE, Recorder, World, allowed, hosts, ips};
 use egress_testbed::dns::RecordType;
 use egress_testbed::eventually;
 use egress_testbed::proxy::{Action, FaultProxy, Rule, RuleId, Verb};
@@ -58,6 +60,13 @@ fn proxied() -> Options {
     Options { proxy: true, ..Options::default() }
 }
 
+/// Every revision of every object is of a legal shape; what is not ours is left out by its resourceVersion.
+async fn assert_every_shape(recorder: &Recorder, foreign: Option<&str>) {
+    let all = recorder.all().await;
+    let ours = all.iter().filter(|revision| revision.metadata.resource_version.as_deref() != foreign);
+    ours.for_each(assert_shape);
+}
+
 /// The address of the `n`th of many hosts, in one of two generations.
 fn address(generation: u8, n: usize) -> String {
     format!("203.0.{}.{}", 113 + usize::from(generation), n % 250 + 1)
@@ -83,6 +92,7 @@ async fn nothing_is_lost_to_writes_that_are_throttled_fail_hang_or_are_committed
     rules.extend(inject(Verb::Patch, "networkpolicies"));
     rules.extend(inject(Verb::Patch, "egresspolicies/status"));
 
+    let recorder = world.record().await;
     let namespaces = world.namespaces("app", 6).await;
     let (mut policies, mut first, mut both) = (Vec::new(), Allowed::new(), Allowed::new());
     for n in 0..POLICIES {
@@ -106,6 +116,11 @@ async fn nothing_is_lost_to_writes_that_are_throttled_fail_hang_or_are_committed
         assert!(proxy.hits(rule) > 0, "{rule:?} has met nothing: the test shows less than it says");
     }
     assert!(world.controller().runs());
+    assert_every_shape(&recorder, None).await;
+    for n in 0..POLICIES {
+        let revisions = recorder.revisions(&namespaces[n % 6], &format!("egress-p{n}")).await;
+        Rules { held: &[], justified: &[&address(0, n), &address(1, n)] }.hold_at(&revisions);
+    }
 }
 
 /// How the watches come back after they were refused.
@@ -133,12 +148,13 @@ async fn changes_while_no_watch_is_open_are_followed_when_they_come_back(how: Re
     world.is_there(&namespace, "default-deny-egress").await;
 
     every_watch_is_open(proxy).await;
+    let recorder = world.record().await;
     let refused = proxy.inject(Rule::status(503, "ServiceUnavailable").verb(Verb::Watch));
     assert_eq!(proxy.cut_all_watches(), WATCHED.iter().map(|(_, watches)| watches).sum::<usize>());
     // Somebody edits by hand, everything else changes as usual.
     let edit = json!({"spec": {"egress": [{"to": [{"ipBlock": {"cidr": "198.51.100.0/24"}}]}]}});
     let objects = world.network_policies(&namespace);
-    objects.patch("egress-edited", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+    let edited = objects.patch("egress-edited", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
     objects.delete("default-deny-egress", &DeleteParams::default()).await.unwrap();
     world.replace_spec(&namespace, "changed", hosts(&["b.example"])).await;
     world.create_policy(&namespace, "created", hosts(&["b.example"])).await;
@@ -170,6 +186,20 @@ async fn changes_while_no_watch_is_open_are_followed_when_they_come_back(how: Re
     world.is_there(&namespace, "default-deny-egress").await;
     world.is_there(&other, "default-deny-egress").await;
     world.is_gone(&namespace, "egress-deleted").await;
+
+    assert_every_shape(&recorder, edited.metadata.resource_version.as_deref()).await;
+    let (a, b) = ("203.0.113.1", "203.0.113.2");
+    let hold = async |namespace: &str, name: &str, held: &[&str], justified: &[&str]| {
+        let mut revisions = recorder.revisions(namespace, &format!("egress-{name}")).await;
+        revisions.retain(|revision| revision.metadata.resource_version != edited.metadata.resource_version);
+        Rules { held, justified }.hold_at(&revisions);
+    };
+    // The one that was replaced and the one that is a Node's now are in no revision from here on.
+    hold(&namespace, "changed", &[], &[b]).await;
+    hold(&namespace, "edited", &[a], &[a]).await;
+    hold(&namespace, "created", &[], &[b]).await;
+    hold(&namespace, "guarded", &[a], &[a]).await;
+    hold(&other, "first", &[], &[a]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -206,6 +236,7 @@ async fn each_watch_that_is_cut_alone_is_opened_again() {
 struct Outage {
     world: World,
     namespace: String,
+    recorder: Recorder,
 }
 
 impl Outage {
@@ -218,8 +249,9 @@ impl Outage {
             world.create_policy(&namespace, name, hosts(&["a.example"])).await;
             world.allows(&namespace, name, &["203.0.113.1"]).await;
         }
+        let recorder = world.record().await;
         world.replace_spec(&namespace, "changed", hosts(&["b.example"])).await;
-        Self { world, namespace }
+        Self { world, namespace, recorder }
     }
 
     /// Answers change and are heard while the API server is away: each is asked once a second.
@@ -239,11 +271,11 @@ impl Outage {
     }
 
     async fn is_over(&self) {
-        let Self { world, namespace } = self;
+        let Self { world, namespace, recorder } = self;
         world.allows(namespace, "steady", &["203.0.113.1", "203.0.113.3"]).await;
         // b's first address was perhaps never an answer to this controller: the outage began with the change.
         let check = async || {
-            let found = crate::world::allowed(&world.network_policy(namespace, "changed").await);
+            let found = allowed(&world.network_policy(namespace, "changed").await);
             let (least, most) = (["203.0.113.4"], ["203.0.113.2", "203.0.113.4"]);
             let right = least.iter().all(|address| found.contains(*address));
             anyhow::ensure!(right && found.iter().all(|address| most.contains(&address.as_str())), "{found:?}");
@@ -254,6 +286,17 @@ impl Outage {
         world.condition(namespace, "changed", "Ready", "True", "Ready").await;
         world.create_policy(namespace, "new", hosts(&["a.example"])).await;
         world.allows(namespace, "new", &["203.0.113.3"]).await;
+
+        assert_every_shape(recorder, None).await;
+        for (name, held, justified) in [
+            ("steady", &["203.0.113.1"][..], &["203.0.113.1", "203.0.113.3"][..]),
+            // What a.example answered meanwhile is still wanted until the watch is back and tells of the new spec.
+            ("changed", &["203.0.113.1", "203.0.113.3"], &["203.0.113.2", "203.0.113.4"]),
+            ("new", &[], &["203.0.113.3"]),
+        ] {
+            let revisions = recorder.revisions(namespace, &format!("egress-{name}")).await;
+            Rules { held, justified }.hold_at(&revisions);
+        }
     }
 }
 
@@ -281,6 +324,7 @@ async fn an_api_server_that_answers_slowly_gets_more_writes_at_a_time_and_half_a
     let world = World::with(proxied()).await;
     let (proxy, controller) = (world.proxy(), world.controller());
     delay_writes(proxy, Duration::from_millis(300));
+    let recorder = world.record().await;
     world.dns.set_host("a.example", &ips(&["203.0.113.1"]), 600);
     let namespaces = world.namespaces("app", 10).await;
     let policy = |n: usize| (namespaces[n % 10].clone(), format!("p{n}"), hosts(&["a.example"]));
@@ -300,4 +344,8 @@ async fn an_api_server_that_answers_slowly_gets_more_writes_at_a_time_and_half_a
     assert!(controller.metric("egress_writer_throttled_total", "").await >= 1.0);
     controller.metric_is(limit, "", |limit| limit > halved).await;
     world.all_allow(LONG, &expected).await;
+    for revision in recorder.all().await {
+        assert_shape(&revision);
+        assert!(allowed(&revision).iter().all(|address| address == "203.0.113.1"), "{revision:?}");
+    }
 }

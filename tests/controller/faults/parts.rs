@@ -8,8 +8,9 @@ use egress_testbed::proxy::{Rule, Verb};
 use kube::Api;
 use kube::api::ListParams;
 
-use super::{address, delay_writes, proxied};
+use super::{address, assert_every_shape, delay_writes, proxied};
 use crate::world::many::{Allowed, entry};
+use crate::world::rules::Rules;
 use crate::world::{Options, PATIENCE, World, hosts, ips};
 
 /// `--drain-timeout-seconds` where a drain must come to its end, on a busy machine too: more than the shipped 25 s.
@@ -36,6 +37,7 @@ async fn a_panic_in_one_policy_restarts_it_alone_and_it_follows_dns_again() {
     }
     let others = [world.versions(&namespace, "one").await, world.versions(&namespace, "two").await];
     let (_, generation, _) = world.versions(&namespace, "crashing").await;
+    let recorder = world.record().await;
 
     let answer = world.controller().post(&format!("/debug/crash/policy/{namespace}/crashing")).await.unwrap();
     assert_eq!(answer.0, 202);
@@ -44,6 +46,8 @@ async fn a_panic_in_one_policy_restarts_it_alone_and_it_follows_dns_again() {
     world.allows(&namespace, "crashing", &["203.0.113.1", "203.0.113.2"]).await;
     // One change of the spec: it never was narrower in between.
     assert_eq!(world.versions(&namespace, "crashing").await.1, generation.map(|generation| generation + 1));
+    let rules = Rules { held: &["203.0.113.1"], justified: &["203.0.113.1", "203.0.113.2"] };
+    rules.hold_at(&recorder.revisions(&namespace, "egress-crashing").await);
     assert_eq!([world.versions(&namespace, "one").await, world.versions(&namespace, "two").await], others);
     assert_eq!(world.controller().metric("egress_policy_restarts_total", "").await, 1.0);
     assert_eq!(world.controller().metric("egress_policy_actors", "").await, 3.0);
@@ -57,10 +61,13 @@ async fn a_spec_changed_while_its_policy_restarts_is_followed() {
     world.dns.set_host("b.example", &ips(&["203.0.113.2"]), 600);
     world.create_policy(&namespace, "web", hosts(&["a.example"])).await;
     world.allows(&namespace, "web", &["203.0.113.1"]).await;
+    let recorder = world.record().await;
     world.controller().post(&format!("/debug/crash/policy/{namespace}/web")).await.unwrap();
     world.controller().metric_is("egress_policy_restarts_total", "", |restarts| restarts == 1.0).await;
     world.replace_spec(&namespace, "web", hosts(&["b.example"])).await;
     world.allows(&namespace, "web", &["203.0.113.2"]).await;
+    let rules = Rules { held: &[], justified: &["203.0.113.2"] };
+    rules.hold_at(&recorder.revisions(&namespace, "egress-web").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,6 +97,7 @@ async fn a_termination_signal_drains_five_hundred_pending_writes() {
         expected.extend([entry(namespace, &name, &[&address(0, n)])]);
     }
     world.create_policies(policies).await;
+    let recorder = world.record().await;
     world.spawn_controller().await;
     let controller = world.controller();
     // Every answer has been passed on: each policy has decided, or has what it needs in its mailbox.
@@ -119,6 +127,7 @@ async fn a_termination_signal_drains_five_hundred_pending_writes() {
     let drained = controller.says("\"drained\"").await;
     assert!(drained["written"].as_u64().is_some_and(|written| written >= 500), "{drained}");
     assert_eq!(world.all_allowed().await.unwrap(), expected);
+    assert_every_shape(&recorder, None).await;
     let all = Api::<EgressPolicy>::all(world.client.clone()).list(&ListParams::default()).await.unwrap();
     let told = all.iter().filter(|policy| policy.status.is_some()).count();
     assert!(told as f64 >= statuses, "{told} statuses are written, {statuses} were pending");

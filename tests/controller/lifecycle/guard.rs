@@ -1,5 +1,6 @@
-//! Addresses that no answer may open, and more addresses than a host may have.
+//! Addresses that no answer may open, and more addresses than a host or a policy may have.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::ensure;
@@ -11,13 +12,16 @@ use kube::api::PostParams;
 use serde_json::json;
 
 use crate::world::revisions::Revisions;
-use crate::world::{Options, PATIENCE, World, allowed, hosts, ips};
+use crate::world::{LASTING_TTL, Options, PATIENCE, World, allowed, hosts, ips};
 
-/// Creates a Node with this address, and waits until the controller's guard rail has it.
-async fn node(world: &World, name: &str, address: &str) {
+/// Creates a Node with this address and blocks for its pods, and waits until the controller's guard rail has them.
+async fn node(world: &World, name: &str, address: &str, pods: &[&str]) {
     let before = world.controller().metric("egress_cluster_changes_total", "").await;
-    let node =
-        json!({"metadata": {"name": name}, "status": {"addresses": [{"type": "InternalIP", "address": address}]}});
+    let node = json!({
+        "metadata": {"name": name},
+        "spec": {"podCIDR": pods.first(), "podCIDRs": pods},
+        "status": {"addresses": [{"type": "InternalIP", "address": address}]}
+    });
     let node: Node = serde_json::from_value(node).expect("a Node");
     let api: Api<Node> = Api::all(world.client.clone());
     api.create(&PostParams::default(), &node).await.expect("the Node is stored");
@@ -32,29 +36,35 @@ async fn node(world: &World, name: &str, address: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guarded_address_is_in_no_revision_in_none_of_its_forms() {
     let world = World::with(Options::default().flag("--deny-answer-cidr", "203.0.113.0/24")).await;
-    node(&world, "node-1", "192.0.2.10").await;
+    node(&world, "node-1", "192.0.2.10", &["10.244.0.0/24", "fd00:10:244::/64"]).await;
     let guarded = [
         "127.0.0.1",
         "169.254.169.254",
+        "169.254.20.10",
         "168.63.129.16",
         "100.100.100.200",
+        "192.0.0.192",
         "0.0.0.0",
         "224.0.0.1",
         "255.255.255.255",
         "192.0.2.10",
         "203.0.113.5",
+        "10.244.0.7",
         "::1",
         "::",
         "fe80::1",
         "ff02::1",
         "fd00:ec2::254",
+        "fd00:10:244::7",
         "::ffff:192.0.2.7",
         "::ffff:127.0.0.1",
         "64:ff9b::a9fe:a9fe",
         "2002:a9fe:a9fe::1",
         "64:ff9b::c000:20a",
+        "64:ff9b::af4:7",
     ];
-    let fine = ["192.0.2.1", "10.0.0.1", "2001:db8::1"];
+    // The second is beside the blocks of the pods.
+    let fine = ["192.0.2.1", "10.244.1.1", "2001:db8::1"];
     world.dns.set_host("a.example", &ips(&[&guarded[..], &fine].concat()), 1);
     world.dns.set_host("service.example", &ips(&["10.96.0.1", "10.96.255.254"]), 1);
     let namespace = world.namespace("app").await;
@@ -67,20 +77,25 @@ async fn a_guarded_address_is_in_no_revision_in_none_of_its_forms() {
     world.refreshes("a.example", 3).await;
 
     // An allowed address becomes that of a Node: it goes, though DNS still gives it.
-    node(&world, "node-2", "10.0.0.1").await;
+    node(&world, "node-2", "10.244.1.1", &[]).await;
     world.allows(&namespace, "web", &["192.0.2.1", "2001:db8::1"]).await;
     world.refreshes("a.example", 2).await;
     let stored = revisions.up_to_now().await;
     let of_web = stored.iter().filter(|revision| revision.metadata.name.as_deref() == Some("egress-web"));
     let allowed: Vec<Vec<String>> = of_web.map(|revision| allowed(revision).into_iter().collect()).collect();
-    assert_eq!(allowed, [vec!["10.0.0.1", "192.0.2.1", "2001:db8::1"], vec!["192.0.2.1", "2001:db8::1"]]);
+    assert_eq!(allowed, [vec!["10.244.1.1", "192.0.2.1", "2001:db8::1"], vec!["192.0.2.1", "2001:db8::1"]]);
+}
+
+/// So many addresses of a block for benchmarks (RFC 2544), other ones for each host.
+fn many(host: u32, count: u32) -> Vec<IpAddr> {
+    let first = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + host * 4_096;
+    (first..first + count).map(|address| IpAddr::V4(Ipv4Addr::from(address))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_with_four_thousand_addresses_gets_a_thousand_of_them_and_is_then_left_alone() {
     let world = World::new().await;
-    let first = u32::from(Ipv4Addr::new(198, 18, 0, 0));
-    let all: Vec<IpAddr> = (0..4_000).map(|number| IpAddr::V4(Ipv4Addr::from(first + number))).collect();
+    let all = many(0, 4_000);
     world.dns.set("big.example", RecordType::A, Script::answer(all.clone(), 1));
     let namespace = world.namespace("app").await;
     let revisions = Revisions::record(&world, &namespace).await;
@@ -96,4 +111,58 @@ async fn a_host_with_four_thousand_addresses_gets_a_thousand_of_them_and_is_then
     assert!(stored.iter().all(|address| all.contains(address)));
     assert_eq!(world.status(&namespace, "web").await["allowedAddressCount"], json!(1_000));
     assert_eq!(revisions.up_to_now().await.len(), 2, "the allow-policy and the default deny, each once");
+}
+
+/// Three hosts with so many addresses each, which are found once: a policy gets 2,000 of them, in every revision at most.
+/// Gives what `AddressesDropped` says and what the policy allows.
+async fn three_hosts_fill_a_policy(world: &World, count: u32, reason: &str) -> (String, BTreeSet<String>) {
+    for (host, name) in (0..).zip(HOSTS) {
+        world.dns.set_host(name, &many(host, count), LASTING_TTL);
+    }
+    let namespace = world.namespace("app").await;
+    let revisions = Revisions::record(world, &namespace).await;
+    world.create_policy(&namespace, "web", hosts(&HOSTS)).await;
+    let message = world.condition(&namespace, "web", "AddressesDropped", "True", reason).await;
+    let full = async || {
+        let stored = allowed(&world.network_policy(&namespace, "web").await);
+        let told = world.status(&namespace, "web").await["allowedAddressCount"].clone();
+        ensure!((stored.len(), &told) == (2_000, &json!(2_000)), "{} are stored, {told} told", stored.len());
+        Ok(stored)
+    };
+    let stored = eventually(PATIENCE, full).await.expect("two thousand pairs");
+    let answered: BTreeSet<String> = (0..3).flat_map(|host| texts(&many(host, count))).collect();
+    assert!(stored.is_subset(&answered));
+    for revision in revisions.up_to_now().await {
+        assert!(allowed(&revision).len() <= 2_000, "{} at once", allowed(&revision).len());
+    }
+    (message, stored)
+}
+
+const HOSTS: [&str; 3] = ["a.example", "b.example", "c.example"];
+
+fn texts(addresses: &[IpAddr]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_hosts_of_many_addresses_get_two_thousand_together_and_a_condition_that_names_the_cap() {
+    let world = World::with(Options::default().flag("--status-interval-seconds", 1)).await;
+    // Each below the cap of a host, together above that of a policy: the last answer is whole, older ones gave way.
+    let (message, stored) = three_hosts_fill_a_policy(&world, 900, "PolicyCap").await;
+    let is_last = |name: &&str| message == format!("more addresses than --max-addresses-per-policy: {name}");
+    let last = HOSTS.iter().position(is_last).unwrap_or_else(|| panic!("{message}"));
+    let last = many(last.try_into().expect("one of three"), 900);
+    assert!(texts(&last).iter().all(|address| stored.contains(address)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_hosts_of_four_thousand_addresses_get_two_thousand_together() {
+    let world = World::with(Options::default().flag("--status-interval-seconds", 1)).await;
+    // Of the two caps the host's is named.
+    let (message, stored) = three_hosts_fill_a_policy(&world, 4_000, "HostCap").await;
+    assert!(message.starts_with("more addresses than --max-addresses-per-host: "), "{message}");
+    for host in 0..3 {
+        let of_host = texts(&many(host, 4_000)).into_iter().filter(|address| stored.contains(address)).count();
+        assert!(of_host <= 1_000, "{of_host} of {}", HOSTS[host as usize]);
+    }
 }

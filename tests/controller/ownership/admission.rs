@@ -105,6 +105,22 @@ fn writes(world: &World, namespace: &str) -> Vec<Instant> {
     ours.map(|logged| logged.at).collect()
 }
 
+/// How often the status of `web` was written.
+fn statuses(world: &World, namespace: &str) -> usize {
+    let log = world.proxy().log();
+    let of_status = log.iter().filter(|logged| {
+        (logged.target.verb, logged.target.resource.as_str()) == (Verb::Patch, "egresspolicies/status")
+            && logged.target.namespace.as_deref() == Some(namespace)
+    });
+    of_status.count()
+}
+
+/// A fight costs few statuses, too: not one per edit, at most one per write.
+fn assert_few_statuses(world: &World, namespace: &str) {
+    let (statuses, writes) = (statuses(world, namespace), writes(world, namespace).len());
+    assert!((1..=writes).contains(&statuses), "{statuses} statuses beside {writes} writes");
+}
+
 fn assert_back_off(writes: &[Instant]) {
     assert_eq!(writes.len(), 1 + BACK_OFF.len(), "at 0, 1, 3, 7 and 15 s: {writes:?}");
     for (pair, wait) in writes.windows(2).zip(BACK_OFF) {
@@ -139,6 +155,7 @@ async fn a_mutating_admission_policy_is_named_in_the_condition_and_costs_few_wri
     // Not a wait for something: this is how long it is watched.
     tokio::time::sleep_until((first + WATCHED).into()).await;
     assert_back_off(&writes(&world, &namespace));
+    assert_few_statuses(&world, &namespace);
     world.condition(&namespace, "web", "Applied", "False", "Mutated").await;
 
     lift(&world, "MutatingAdmissionPolicy").await;
@@ -178,6 +195,7 @@ async fn a_client_that_keeps_rewriting_is_named_and_costs_few_writes_and_after_i
     // Not a wait for something: this is how long it is watched.
     tokio::time::sleep_until((first + WATCHED).into()).await;
     assert_back_off(&writes(&world, &namespace));
+    assert_few_statuses(&world, &namespace);
     let note = world.event(&namespace, "web", "Contested").await;
     assert!(note.contains("egress-web"), "{note}");
     stop.store(true, Ordering::Relaxed);

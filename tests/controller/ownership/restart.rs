@@ -1,12 +1,10 @@
-//! What happened while the controller was down, and a kill between any two of its requests, on a real API server.
+//! What happened while the controller was down, on a real API server.
 
-use crate::world::{Options, PATIENCE, World, allowed, hosts, ips};
+use crate::world::{World, allowed, hosts, ips};
 use egress_domain::api::BOOK_ANNOTATION;
 use egress_testbed::dns::{RecordType, Script};
-use egress_testbed::eventually;
-use egress_testbed::proxy::{Action, Rule};
 use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 /// What is done to a policy or its objects while nobody looks.
@@ -199,104 +197,4 @@ async fn nothing_that_happens_while_the_controller_is_down_widens_or_narrows_wit
         let deny = world.is_there(namespace, "default-deny-egress").await;
         assert_eq!(deny.metadata.generation, Some(1), "the default deny is left as it is");
     }
-}
-
-/// What the controller finds when it starts, and is killed over.
-#[derive(Clone, Copy, Debug)]
-enum Start {
-    /// A policy, nothing else: create twice, status.
-    Fresh,
-    /// Objects of the Python operator: read and patch of the policy's metadata, a create that conflicts, read, apply, create, status,
-    /// Event.
-    Seed,
-    /// Everything right but one answer: apply, status.
-    NewAnswer,
-}
-
-async fn prepare(world: &mut World, start: Start) -> String {
-    let namespace = world.namespace("app").await;
-    let host = format!("{namespace}.example");
-    world.dns.set_host(&host, &ips(&["192.0.2.1", "192.0.2.2"]), 60);
-    match start {
-        Start::Fresh => {
-            world.create_policy(&namespace, "web", hosts(&[&host])).await;
-        }
-        Start::Seed => {
-            let policy = json!({
-                "apiVersion": "platform.example.com/v1alpha1", "kind": "EgressPolicy", "spec": hosts(&[&host]),
-                "metadata": {"name": "web", "namespace": namespace, "finalizers": ["kopf.zalando.org/KopfFinalizerMarker"],
-                             "annotations": {"kopf.zalando.org/last-handled-configuration": "{}"}}});
-            let policy = serde_json::from_value(policy).unwrap();
-            world.policies(&namespace).create(&PostParams::default(), &policy).await.unwrap();
-            let object = json!({"metadata": {"name": "egress-web"}, "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [
-                {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}],
-                 "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
-                {"to": [{"ipBlock": {"cidr": "172.16.0.10/32"}}], "ports": [{"protocol": "TCP", "port": 443}]}]}});
-            let object = serde_json::from_value(object).unwrap();
-            world.network_policies(&namespace).create(&PostParams::default(), &object).await.unwrap();
-        }
-        Start::NewAnswer => {
-            world.dns.set_host(&host, &ips(&["192.0.2.1"]), 60);
-            world.start_controller().await;
-            world.create_policy(&namespace, "web", hosts(&[&host])).await;
-            world.condition(&namespace, "web", "Ready", "True", "Ready").await;
-            world.kill_controller();
-            world.dns.set_host(&host, &ips(&["192.0.2.1", "192.0.2.2"]), 60);
-        }
-    }
-    namespace
-}
-
-async fn a_kill_at_any_request_is_made_good(start: Start, requests: u64) {
-    let options = Options { proxy: true, without_controller: true, ..Options::default() };
-    let mut world = World::with(options.flag("--status-interval-seconds", 1)).await;
-    for action in [Action::Hang, Action::HangAfterCommit, Action::Close] {
-        for nth in 1..=requests {
-            println!("{start:?}, {action:?} of request {nth}");
-            let namespace = prepare(&mut world, start).await;
-            let rule = Rule::new(action.clone()).namespace(&namespace).one_in(nth).times(1);
-            let rule = world.proxy().inject(rule);
-            world.spawn_controller().await;
-            world.proxy().wait_for_hits(rule, 1, PATIENCE).await.expect("so many requests come");
-            world.kill_controller();
-            world.proxy().clear();
-
-            world.start_controller().await;
-            world.allows(&namespace, "web", &["192.0.2.1", "192.0.2.2"]).await;
-            let deny = world.is_there(&namespace, "default-deny-egress").await.spec;
-            assert_eq!(serde_json::to_value(deny).unwrap(), json!({"podSelector": {}, "policyTypes": ["Egress"]}));
-            world.condition(&namespace, "web", "Ready", "True", "Ready").await;
-            // Ready may be from before the kill: the count is news, and comes within the interval of the status.
-            let counted = async || {
-                let status = world.policies(&namespace).get("web").await?.status.unwrap_or_default();
-                anyhow::ensure!(status.allowed_address_count == Some(2), "{status:?}");
-                Ok(())
-            };
-            eventually(PATIENCE, counted).await.expect("the status becomes right");
-            let object = world.network_policy(&namespace, "web").await;
-            let policy = world.policies(&namespace).get("web").await.unwrap();
-            let owners: Vec<_> = object.owner_references().iter().map(|owner| Some(owner.uid.clone())).collect();
-            assert_eq!(owners, [policy.uid()]);
-            assert!(!serde_json::to_string(&policy.metadata).unwrap().contains("kopf.zalando.org/last"));
-            assert_eq!(policy.metadata.finalizers, None);
-            world.kill_controller();
-            // One policy at a time: the next round counts the requests of its own namespace, at an API server at rest.
-            world.delete_policy(&namespace, "web").await;
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_at_any_request_about_a_new_policy_is_made_good() {
-    a_kill_at_any_request_is_made_good(Start::Fresh, 3).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_at_any_request_while_taking_over_is_made_good() {
-    a_kill_at_any_request_is_made_good(Start::Seed, 8).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kill_at_any_request_about_a_new_answer_is_made_good() {
-    a_kill_at_any_request_is_made_good(Start::NewAnswer, 2).await;
 }

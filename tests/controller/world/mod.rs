@@ -6,6 +6,7 @@ pub mod many;
 pub mod network;
 mod recorder;
 pub mod revisions;
+pub mod rules;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -85,7 +85,8 @@ fn rand_u32() -> u32 {
 
 /// I1: never an empty `to`, a rule without peers or ports (the namespace shorthand aside), an empty list of rules, or
 /// other policy types.
-fn assert_shape(object: &NetworkPolicy) {
+#[track_caller]
+pub fn assert_shape(object: &NetworkPolicy) {
     let spec = object.spec.as_ref().expect("a spec");
     assert_eq!(spec.policy_types, Some(vec!["Egress".to_owned()]), "{object:?}");
     assert!(spec.egress.as_ref().is_none_or(|rules| !rules.is_empty()), "{object:?}");

@@ -39,7 +39,32 @@ fn learn<'a>(all: impl IntoIterator<Item = (&'a (Fqdn, IpAddr), &'a u64)>) -> Ad
     book
 }
 
+/// Names of every length up to the longest, with addresses of every length and their minutes.
+fn any_lines() -> impl Strategy<Value = Vec<(Fqdn, Vec<(IpAddr, u32)>)>> {
+    let name = "[a-z]{1,63}(\\.[a-z]{1,62}){0,3}".prop_map(|name| host(&name));
+    vec((name, vec((any::<IpAddr>(), 0..=99_999_999_u32), 1..6)), 0..40)
+}
+
+/// One address for each name, and all of them of the longest.
+fn longest_lines() -> impl Strategy<Value = Vec<(Fqdn, Vec<(IpAddr, u32)>)>> {
+    let name = "[a-z]{63}\\.[a-z]{63}\\.[a-z]{63}\\.[a-z]{61}".prop_map(|name| host(&name));
+    let address = vec(0x1000..=0xffff_u16, 8).prop_map(|all| IpAddr::from(<[u16; 8]>::try_from(all).unwrap()));
+    vec((name, vec((address, 10_000_000..=99_999_999_u32), 1)), 0..20)
+}
+
 proptest! {
+    #[test]
+    fn the_text_is_never_longer_than_the_bound_of_as_many_pairs(hosts in prop_oneof![any_lines(), longest_lines()]) {
+        let mut book = AddressBook::default();
+        for (host, entries) in &hosts {
+            for (address, minutes) in entries {
+                book.learn(host, &[*address], minute(*minutes), NO_CAPS);
+            }
+        }
+        let text = book.to_annotation();
+        prop_assert!(text.len() <= worst_case_bytes(book.len()), "{} pairs: {} bytes", book.len(), text.len());
+    }
+
     /// I3, both halves.
     #[test]
     fn expiry_is_never_early_and_never_takes_what_is_present(

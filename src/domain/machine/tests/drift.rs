@@ -3,6 +3,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::sim::{Sim, hosts};
+use crate::machine::{Input, Standing};
 use crate::write::WriteRequest;
 
 fn converged() -> Sim {
@@ -25,6 +26,28 @@ fn a_hand_edit_and_a_deletion_are_put_right_at_once() {
     sim.hand_delete();
     sim.assert_allowed(&["192.0.2.1"]);
     sim.assert_condition("Applied", "True", "Applied");
+}
+
+#[test]
+fn in_a_terminating_or_protected_namespace_nothing_is_written_or_repaired() {
+    for standing in [Standing::Terminating, Standing::Protected] {
+        let mut sim = converged();
+        sim.input(Input::Standing(standing));
+        let requests = sim.lanes.len();
+        sim.hand_edit(widen);
+        sim.advance(Duration::from_secs(86_400));
+        sim.hand_edit(|object| object.metadata.labels = None);
+        sim.answer("a.example", &["192.0.2.2"]);
+        sim.spec(hosts(&["b.example"]));
+        sim.advance(Duration::from_secs(86_400));
+        sim.hand_delete();
+        sim.advance(Duration::from_secs(86_400));
+        assert_eq!((sim.lanes.len(), sim.revisions.len()), (requests, 1), "{standing:?}");
+        assert!(sim.stored.is_none() && !sim.enforcing, "{standing:?}");
+        // The same edits are put right where the namespace may be written to.
+        sim.input(Input::Standing(Standing::Normal));
+        assert_eq!(sim.revisions.len(), 2, "{standing:?}");
+    }
 }
 
 #[test]

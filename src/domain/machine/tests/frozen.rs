@@ -53,5 +53,7 @@ fn the_guard_rail_still_takes_from_a_frozen_object() {
         }
         sim.assert_allowed(&["192.0.2.2"]);
         assert_eq!(sim.revisions.len(), 2, "restarted: {restarted}");
+        sim.spec(hosts(&["a.example"]));
+        sim.assert_allowed(&["192.0.2.2"]);
     }
 }

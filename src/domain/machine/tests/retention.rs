@@ -124,3 +124,57 @@ fn a_rotating_pool_is_learned_once_and_then_nothing_is_written() {
     assert_eq!(sim.allowed().len(), 40);
     assert_eq!(sim.revisions.len(), 10, "one write per new part of the pool");
 }
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[test]
+fn an_address_that_comes_back_after_days_does_not_go_early_when_the_controller_restarts_soon_after() {
+    let mut sim = with_retention(7 * 86_400);
+    sim.answer("a.example", &["192.0.2.2"]);
+    for _ in 0..12 {
+        sim.advance(DAY / 2);
+        sim.answer("a.example", &["192.0.2.2"]);
+    }
+    sim.advance(HOUR * 2);
+    sim.answer("a.example", &["192.0.2.1"]);
+    sim.advance(Duration::from_secs(1));
+    sim.restart();
+    sim.advance(DAY * 2);
+    sim.answer("a.example", &["192.0.2.2"]);
+    assert!(sim.allowed().contains("192.0.2.1"), "answered two days ago, kept for seven");
+}
+
+#[test]
+fn restarts_in_a_row_put_no_checkpoint_off_for_ever() {
+    let mut sim = with_retention(7 * 86_400);
+    let both = ["192.0.2.1", "2001:db8::1"];
+    for _ in 0..50 {
+        sim.advance(HOUR * 5);
+        sim.answer("a.example", &both);
+        sim.restart();
+        sim.answer("a.example", &both);
+    }
+    sim.advance(HOUR);
+    sim.answer("a.example", &["192.0.2.2"]);
+    assert!(sim.allowed().contains("192.0.2.1"), "answered an hour ago");
+    let checkpoints = sim.lanes.iter().filter(|lane| **lane == Lane::Checkpoint).count();
+    assert!((10..=30).contains(&checkpoints), "about two a day, whatever the restarts: {checkpoints}");
+}
+
+#[test]
+fn a_longer_retention_stores_at_once_when_addresses_were_seen() {
+    let mut sim = with_retention(3_600);
+    let both = ["192.0.2.1", "2001:db8::1"];
+    for _ in 0..10 {
+        sim.advance(DAY);
+        sim.answer("a.example", &both);
+    }
+    let mut spec = hosts(&["a.example"]);
+    spec["retentionSeconds"] = json!(7 * 86_400);
+    sim.spec(spec);
+    sim.advance(Duration::from_secs(1));
+    sim.restart();
+    sim.advance(HOUR);
+    sim.answer("a.example", &["192.0.2.2"]);
+    assert!(sim.allowed().contains("192.0.2.1"), "answered an hour ago");
+}

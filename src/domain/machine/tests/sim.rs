@@ -29,6 +29,8 @@ pub(super) struct Sim {
     pub(super) stored: Option<NetworkPolicy>,
     /// Every spec that was ever stored by us.
     pub(super) revisions: Vec<NetworkPolicySpec>,
+    /// The whole objects of `revisions`, and when each was stored.
+    pub(super) written: Vec<(Now, NetworkPolicy)>,
     pub(super) lanes: Vec<Lane>,
     pub(super) reads: usize,
     pub(super) statuses: Vec<EgressPolicyStatus>,
@@ -83,6 +85,7 @@ impl Sim {
             now: START,
             stored,
             revisions: vec![],
+            written: vec![],
             lanes: vec![],
             reads: 0,
             statuses: vec![],
@@ -257,6 +260,15 @@ impl Sim {
         }
     }
 
+    /// The oldest write that is held is stored, and the watch tells, but its answer is lost.
+    pub(super) fn commit_without_answer(&mut self) -> (u64, WriteOutcome) {
+        let (seq, request) = self.unanswered.remove(0);
+        let outcome = self.store(request);
+        let object = self.stored.clone();
+        self.input(Input::Live(object.map(Box::new)));
+        (seq, outcome)
+    }
+
     /// As `release`, but the watch shows each write before its answer comes.
     pub(super) fn release_behind_the_watch(&mut self) {
         self.hold = false;
@@ -341,6 +353,7 @@ impl Sim {
                     let answer = self.put(next);
                     // The patch leaves the spec alone: what stands there is not ours.
                     self.revisions.pop();
+                    self.written.pop();
                     answer
                 }
                 _ => WriteOutcome::Stale,
@@ -360,6 +373,7 @@ impl Sim {
         self.version += 1;
         object.metadata.resource_version = Some(self.version.to_string());
         self.revisions.extend(object.spec.clone());
+        self.written.push((self.now, object.clone()));
         self.stored = Some(object.clone());
         WriteOutcome::Written(Some(Box::new(object)))
     }

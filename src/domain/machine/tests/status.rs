@@ -65,6 +65,37 @@ fn a_flapping_host_causes_at_most_one_event_in_10_minutes() {
 }
 
 #[test]
+fn each_of_500_dead_names_causes_one_event_however_long_it_stays_dead() {
+    let failures = [LookupFailure::Timeout, LookupFailure::ServFail, LookupFailure::Refused];
+    for n in 0..500 {
+        let name = format!("dead-{n}.example");
+        let mut sim = Sim::new(hosts(&[&name]));
+        // It may have lived before.
+        if n % 2 == 0 {
+            sim.answer(&name, &["192.0.2.1"]);
+        }
+        for round in 0..120 {
+            sim.fail(&name, failures[(n + round) % 3]);
+            sim.advance(Duration::from_secs(10));
+        }
+        assert_eq!(sim.event_reasons(), ["LookupsFailing"], "{name}");
+    }
+}
+
+#[test]
+fn dead_names_of_one_policy_share_its_event() {
+    let names: Vec<String> = (0..250).map(|n| format!("dead-{n}.example")).collect();
+    let mut sim = Sim::new(hosts(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+    for _ in 0..10 {
+        for name in &names {
+            sim.fail(name, LookupFailure::Timeout);
+        }
+        sim.advance(Duration::from_secs(60));
+    }
+    assert_eq!(sim.event_reasons(), ["LookupsFailing"]);
+}
+
+#[test]
 fn a_status_lists_20_addresses_of_a_host_and_counts_them_all() {
     let mut sim = Sim::new(hosts(&["a.example"]));
     let all: Vec<String> = (1..=30).map(|n| format!("192.0.2.{n}")).collect();

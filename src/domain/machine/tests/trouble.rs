@@ -93,3 +93,19 @@ fn a_fenced_write_that_was_not_stored_is_written_once_under_the_next_epoch() {
     sim.assert_allowed(&["192.0.2.1", "192.0.2.2"]);
     sim.assert_condition("Applied", "True", "Applied");
 }
+
+#[test]
+fn a_change_whose_write_is_replaced_by_a_look_at_the_object_is_written_after_it() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    sim.hold = true;
+    sim.answer("a.example", &["192.0.2.1"]);
+    let (create, _) = sim.commit_without_answer();
+    sim.answer("a.example", &["192.0.2.2"]);
+    // Sent again, the create finds the object there. In the queue the look at it takes the place of the apply.
+    sim.input(Input::Outcome { seq: create, outcome: WriteOutcome::AlreadyExists });
+    let kinds: Vec<bool> = sim.unanswered.iter().map(|(_, request)| matches!(request, WriteRequest::Read)).collect();
+    assert_eq!(kinds, [false, true], "an apply, then the look");
+    sim.unanswered.remove(0);
+    sim.release();
+    sim.assert_allowed(&["192.0.2.1", "192.0.2.2"]);
+}

@@ -39,14 +39,14 @@ fn ports() -> impl Strategy<Value = Value> {
                 json!({"port": port, "protocol": protocol})
             }
         });
-    prop_oneof![2 => Just(json!(null)), 3 => vec(one, 1..3).prop_map(Value::Array)]
+    prop_oneof![2 => Just(json!(null)), 3 => vec(one, 1..4).prop_map(Value::Array)]
 }
 
 fn destination() -> impl Strategy<Value = Value> {
     let what = prop_oneof![
         3 => select(&HOSTS[..]).prop_map(|name| json!({"hostname": name})),
         1 => select(&ADDRESSES[..]).prop_map(|ip| json!({"ip": ip})),
-        2 => (select(&BLOCKS[..]), vec(select(&HOLES[..]), 0..2)).prop_map(|(cidr, holes)| {
+        2 => (select(&BLOCKS[..]), vec(select(&HOLES[..]), 0..4)).prop_map(|(cidr, holes)| {
             let wide: IpNet = cidr.parse().unwrap();
             let inside = |hole: &&str| wide.contains(&hole.parse::<IpNet>().unwrap()) && *hole != cidr;
             json!({"cidr": cidr, "except": holes.into_iter().filter(inside).collect::<Vec<_>>()})
@@ -198,6 +198,24 @@ fn evaluator_allows(spec: NetworkPolicySpec, to: &Connection) -> bool {
     evaluate(&policies, &source, &evaluate::Destination { ip: to.ip, pod }, to.protocol, to.port).is_allowed()
 }
 
+/// A destination, and the same with its ports and its holes in another order.
+fn shuffled_inside() -> impl Strategy<Value = (Value, Value)> {
+    let inside = destination().prop_flat_map(|before| {
+        let list = |name: &str| Just(before[name].as_array().cloned().unwrap_or_default()).prop_shuffle();
+        let (ports, holes) = (list("ports"), list("except"));
+        (Just(before), ports, holes)
+    });
+    inside.prop_map(|(before, ports, holes)| {
+        let mut after = before.clone();
+        for (name, list) in [("ports", ports), ("except", holes)] {
+            if !list.is_empty() {
+                after[name] = Value::Array(list);
+            }
+        }
+        (before, after)
+    })
+}
+
 fn shuffled<T: Clone + std::fmt::Debug>(
     items: impl Strategy<Value = Vec<T>>,
 ) -> impl Strategy<Value = (Vec<T>, Vec<T>)> {
@@ -266,13 +284,16 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_destinations_and_answers_changes_nothing(
-        (destinations, destinations_shuffled) in shuffled(destinations()),
+    fn no_order_in_a_spec_or_of_its_answers_changes_anything(
+        (destinations, destinations_shuffled) in shuffled(vec(shuffled_inside(), 0..6)),
+        (namespaces, namespaces_shuffled) in shuffled(vec(select(&NAMESPACES[..]), 0..5)),
         (answers, answers_shuffled) in shuffled(answers()),
         cluster in a_cluster(),
     ) {
-        let before = written(&json!({"destinations": destinations}), &answers, &cluster);
-        let after = written(&json!({"destinations": destinations_shuffled}), &answers_shuffled, &cluster);
+        let before: Vec<Value> = destinations.into_iter().map(|(before, _)| before).collect();
+        let after: Vec<Value> = destinations_shuffled.into_iter().map(|(_, after)| after).collect();
+        let before = written(&json!({"destinations": before, "namespaces": namespaces}), &answers, &cluster);
+        let after = written(&json!({"destinations": after, "namespaces": namespaces_shuffled}), &answers_shuffled, &cluster);
         prop_assert_eq!(Fingerprint::of(&before), Fingerprint::of(&after));
         prop_assert_eq!(before, after);
     }

@@ -1,5 +1,7 @@
 //! What there is to do about the table: make it, join it, take over from the dead, give free shards out, hand over, leave.
 
+use std::collections::BTreeSet;
+
 use super::holdings::Phase;
 use super::types::{CasAnswer, Effect, Refused, TableRead};
 use super::{Known, Member, Release};
@@ -119,6 +121,11 @@ impl Member {
         effects.push(Effect::ReadLease { pod, lease });
     }
 
+    fn silent_since(&self, pod: &Pod) -> Option<Instant> {
+        let member = self.snapshot()?.table.members.get(pod)?;
+        self.observed.silent_since(&member.incarnation.lease_name(pod))
+    }
+
     /// The other members, and when each is to be suspected if it stays silent.
     fn suspects(&self, snapshot: &Snapshot) -> impl Iterator<Item = (Pod, Instant)> {
         let me = self.incarnation();
@@ -147,7 +154,11 @@ impl Member {
         effects: &mut Vec<Effect>,
     ) {
         let Some((_, version)) = self.verdict.take_if(|(suspect, _)| suspect == pod) else { return };
-        let (Some(renewal), Some(snapshot)) = (answer, self.snapshot().cloned()) else { return };
+        let Some(renewal) = answer else {
+            self.next_duty = now.boot + self.timing.renew_retry();
+            return;
+        };
+        let Some(snapshot) = self.snapshot().cloned() else { return };
         let Some(member) = snapshot.table.members.get(pod) else { return };
         let lease: std::sync::Arc<str> = member.incarnation.lease_name(pod).into();
         // A Lease that is gone is a change like any other: between what was seen last and its end there may have been a
@@ -275,11 +286,14 @@ impl Member {
         let duty = self.duty.take();
         match answer {
             CasAnswer::Stored(snapshot) => {
-                let before = self.held.len();
+                let before: BTreeSet<ShardId> = self.held.keys().copied().collect();
+                let Some(Duty::TakeOver(from)) = duty else {
+                    return self.read(Some(TableRead::Found(snapshot)), now, effects);
+                };
+                let silent_since = self.silent_since(&from).unwrap_or(now.boot);
                 self.read(Some(TableRead::Found(snapshot)), now, effects);
-                if let Some(Duty::TakeOver(from)) = duty {
-                    effects.push(Effect::TookOver { from, shards: self.held.len().saturating_sub(before) });
-                }
+                let shards = self.held.keys().filter(|shard| !before.contains(shard)).copied().collect();
+                effects.push(Effect::TookOver { from, shards, silent_since });
                 return;
             }
             CasAnswer::Conflict => {}

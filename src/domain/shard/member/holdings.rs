@@ -52,7 +52,8 @@ impl Member {
                 }
                 return true;
             }
-            if !matches!(held.phase, Phase::Draining | Phase::Stopped | Phase::Gained) {
+            // One that is only gained may have been read in an earlier life: the router holds it still.
+            if !matches!(held.phase, Phase::Draining | Phase::Stopped) {
                 lost.push(*shard);
             }
             false

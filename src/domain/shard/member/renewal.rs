@@ -115,6 +115,10 @@ impl Member {
         if self.table != known && self.is_listed() {
             self.lapse(now, effects);
         }
+        if matches!(self.table, Known::Table(_)) {
+            // It was seen with the table that is no more; without asking again, nothing may be built on it.
+            self.fence_active = false;
+        }
         self.table = known;
         self.seen.clear();
         self.lose_all(effects);
@@ -129,7 +133,11 @@ impl Member {
                 self.table_since = now.boot;
             }
             Known::Table(known) if known.uid == snapshot.uid => {}
-            Known::Nothing | Known::Missing | Known::Unusable(_) | Known::Table(_) => self.table_since = now.boot,
+            Known::Table(_) => {
+                self.table_since = now.boot;
+                self.fence_active = false;
+            }
+            Known::Nothing | Known::Missing | Known::Unusable(_) => self.table_since = now.boot,
         }
         let was_listed = self.is_listed();
         self.timing = Timing { lease: snapshot.table.lease };

@@ -1,3 +1,4 @@
+mod api;
 mod life;
 mod random;
 mod sim;

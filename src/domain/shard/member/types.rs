@@ -8,6 +8,7 @@ use crate::shard::fence::{Fence, Moment};
 use crate::shard::observe::Renewal;
 use crate::shard::stamp::Stamp;
 use crate::shard::table::{Incarnation, Pod, Snapshot, Table};
+use crate::time::Instant;
 
 /// Who this replica is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -178,8 +179,10 @@ pub enum Effect {
     TookOver {
         /// The dead member.
         from: Pod,
-        /// How many shards we got.
-        shards: usize,
+        /// The shards that we got.
+        shards: Vec<ShardId>,
+        /// When its last sign of life was seen.
+        silent_since: Instant,
     },
     /// The sign of life came too late: nothing is written until this replica has joined again.
     Lapsed,

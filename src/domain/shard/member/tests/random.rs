@@ -39,11 +39,13 @@ fn survive(seed: u64, fence: bool) -> Sim {
     // An answer that comes late now and then still makes somebody lapse for a moment: look at several moments.
     for _ in 0..40 {
         sim.run(LEASE / 4);
-        if sim.writers().values().all(|writers| writers.len() == 1) && sim.holders().values().all(|count| *count == 4) {
+        let is_written = sim.writers().values().all(|writers| writers.len() == 1);
+        if is_written && sim.holders().values().all(|count| *count == 4) && sim.strays().is_empty() {
             return sim;
         }
     }
-    panic!("seed {seed}: not whole again: {:?} {:?}\n{:#?}", sim.holders(), sim.writers(), sim.log);
+    let strays = sim.strays();
+    panic!("seed {seed}: not whole again: {:?} {:?} {strays:?}\n{:#?}", sim.holders(), sim.writers(), sim.log);
 }
 
 #[test]

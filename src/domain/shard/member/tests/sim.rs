@@ -20,6 +20,9 @@ pub const SHARDS: u16 = 16;
 /// How often each member writes to each shard it may write to.
 const WRITE_EVERY: u64 = 250;
 
+/// The API server's answer about the fence takes so long.
+const FENCE_ANSWER: u64 = 500;
+
 /// One world.
 pub struct Sim {
     pub now: u64,
@@ -39,6 +42,8 @@ pub struct Sim {
     pub moved: usize,
     /// Some messages take longer than any time-out.
     pub storm: bool,
+    /// Reading gained shards takes so many milliseconds.
+    pub load: u64,
 }
 
 #[derive(Default)]
@@ -51,6 +56,12 @@ pub struct Api {
     lives: BTreeMap<Arc<str>, u32>,
     /// Nobody reaches it until then.
     pub away_until: u64,
+    /// Who does not reach it learns that at once, not by a time-out.
+    pub refuses_at_once: bool,
+    /// Its fence takes no stamp of the present table.
+    pub is_behind: bool,
+    /// How often a Lease was asked for.
+    pub lease_reads: u32,
 }
 
 pub struct Node {
@@ -63,6 +74,8 @@ pub struct Node {
     paused_until: u64,
     /// Neither its requests nor the answers to them arrive until then.
     pub cut_until: u64,
+    /// What its router was told to run.
+    pub running: BTreeSet<ShardId>,
     /// Its boot clock gains so many parts per million.
     drift: i64,
     pub lapses: u32,
@@ -116,6 +129,7 @@ impl Sim {
             view: View::default(),
             paused_until: 0,
             cut_until: 0,
+            running: BTreeSet::new(),
             drift: 0,
             lapses: 0,
         };
@@ -134,6 +148,7 @@ impl Sim {
             log: Vec::new(),
             moved: 0,
             storm: false,
+            load: 20,
         }
     }
 
@@ -159,6 +174,7 @@ impl Sim {
         pod.starts += 1;
         pod.drift = drift;
         pod.view = View::default();
+        pod.running.clear();
         pod.paused_until = now;
         let me = Identity {
             pod: pod.pod.clone(),
@@ -191,6 +207,7 @@ impl Sim {
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].member = None;
         self.nodes[node].view = View::default();
+        self.nodes[node].running.clear();
     }
 
     pub fn pause(&mut self, node: usize, millis: u64) {
@@ -238,6 +255,14 @@ impl Sim {
             self.handle(event);
         }
         self.now = until;
+    }
+
+    /// Shards that a router runs and the table gives to others, or the other way round, by member.
+    pub fn strays(&self) -> Vec<String> {
+        let Some(stored) = &self.api.table else { return Vec::new() };
+        let holds = |node: &Node| stored.table.held_by(&node.pod).map(|(shard, _)| shard).collect::<BTreeSet<_>>();
+        let stray = |node: &&Node| node.member.is_some() && node.running != holds(node);
+        self.nodes.iter().filter(stray).map(|node| format!("{} runs {:?}", node.pod, node.running)).collect()
     }
 
     /// What the table says is held, by member.
@@ -312,6 +337,10 @@ impl Sim {
                     return self.put(paused - self.now, Event::Wake { node, start });
                 }
                 self.step(node, start, Input::Tick { healthy: true });
+                if self.api.table.as_ref().is_none_or(|stored| !stored.table.settled) {
+                    // A new table is what the shell looks for the fence for.
+                    self.deliver(node, start, FENCE_ANSWER, Input::FenceActive(self.fence));
+                }
                 let moment = self.moment(node);
                 if let Some(member) = self.nodes[node].member.as_ref().filter(|_| self.nodes[node].starts == start) {
                     let wait = member.next_deadline(moment).since(moment.boot).as_millis() as u64;
@@ -332,6 +361,8 @@ impl Sim {
         }
         let Some(member) = self.nodes[node].member.as_mut() else { return };
         let effects = member.step(input, moment);
+        let late = effects.iter().skip(1).any(|effect| matches!(effect, Effect::View(_)));
+        assert!(!late, "the gate learns first what may be written: {effects:?}");
         for effect in effects {
             self.perform(node, start, effect, moment);
         }
@@ -360,9 +391,11 @@ impl Sim {
             }
             Effect::Gain(shards) => {
                 self.moved += shards.len();
-                return self.deliver(node, start, 20, Input::Started { shards });
+                self.nodes[node].running.extend(shards.iter().map(|stamp| stamp.shard));
+                return self.deliver(node, start, self.load, Input::Started { shards });
             }
-            Effect::Release { number, .. } => {
+            Effect::Release { number, shards } => {
+                self.nodes[node].running.retain(|shard| !shards.contains(shard));
                 // No write of this world lives longer than T.
                 let drained = TIMING.write_timeout().as_millis() as u64;
                 return self.deliver(node, start, drained, Input::Released { number });
@@ -376,7 +409,11 @@ impl Sim {
                 return self.kill(node);
             }
             Effect::Alarm(alarm) => return self.log.push(format!("{pod}: {alarm}")),
-            Effect::Resume(_) | Effect::Lose(_) | Effect::TookOver { .. } => return,
+            Effect::Lose(shards) => {
+                self.nodes[node].running.retain(|shard| !shards.contains(shard));
+                return;
+            }
+            Effect::Resume(_) | Effect::TookOver { .. } => return,
         };
         let after = self.delay();
         self.put(after, Event::Arrive { node, start, request });
@@ -425,7 +462,7 @@ impl Sim {
         let reaches = self.now >= self.nodes[node].cut_until.max(self.api.away_until);
         let after = self.delay();
         let answers = after < TIMING.renew_timeout().as_millis() as u64;
-        let late = TIMING.renew_timeout().as_millis() as u64;
+        let late = if self.api.refuses_at_once { 1 } else { TIMING.renew_timeout().as_millis() as u64 };
         let answer = |sim: &mut Self, input: Input, failed: Input| match answers {
             true => sim.deliver(node, start, after, input),
             false => sim.deliver(node, start, late, failed),
@@ -479,6 +516,7 @@ impl Sim {
                 self.deliver(node, start, late, Input::Cas(CasAnswer::Unknown));
             }
             Request::ReadLease { pod, lease } => {
+                self.api.lease_reads += 1;
                 let found = reaches.then(|| self.api.leases.get(&lease).cloned());
                 let failed = Input::LeaseRead { pod: pod.clone(), answer: None };
                 answer(self, Input::LeaseRead { pod, answer: found }, failed);
@@ -490,7 +528,8 @@ impl Sim {
             Request::Probe(stamp) => {
                 let table = self.api.table.as_ref();
                 let entry = table.and_then(|table| table.table.shards.get(usize::from(stamp.shard.0)));
-                let taken = !self.fence || entry.is_some_and(|entry| entry.epoch == stamp.epoch);
+                let current = entry.is_some_and(|entry| entry.epoch == stamp.epoch) && !self.api.is_behind;
+                let taken = !self.fence || current;
                 let verdict = if taken { ProbeAnswer::Accepted } else { ProbeAnswer::Fenced };
                 let verdict = if reaches { verdict } else { ProbeAnswer::Unknown };
                 answer(self, Input::Probed(verdict), Input::Probed(ProbeAnswer::Unknown));
