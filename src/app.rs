@@ -60,7 +60,10 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     let me = member::identity(&args, &place);
     let timing = member::timing(&args);
     let leases = ShardClient::new(lease_client(config.clone(), timing.renew_timeout())?, place);
-    let clients = (watch_client(config.clone())?, write_client(config, args.write.write_timeout_seconds)?);
+    let clients = (
+        watch_client(config.clone())?,
+        write_client(config, args.write.write_timeout_seconds.min(timing.write_timeout()))?,
+    );
 
     let (readiness, liveness, mut registry) =
         (Readiness::default(), Liveness::default(), Registry::with_prefix("egress"));

@@ -110,7 +110,7 @@ pub async fn run(options: Options) -> Result<Report> {
         only: None,
         unfenced: false,
         program: None,
-        pace: Pace { hosts: options.size.namespaces, ttl: TTL, every: CHANGE_EVERY },
+        pace: Pace { hosts: options.size.namespaces, ttl: TTL, every: CHANGE_EVERY, retention: Some(0) },
     })
     .await?;
     // The bed starts all of them; here they come one after the other.

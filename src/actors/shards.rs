@@ -220,9 +220,9 @@ impl ShardsState {
     fn tick(&mut self, myself: &ShardsRef) {
         let lease = self.member.timing().lease;
         let mut silent = self.liveness.silent_longer_than(lease, &WORKERS);
-        // A worker that has not begun yet does not beat.
-        if self.router.is_none() && self.clock.now().boot.since(self.since) > lease {
-            silent.push("router");
+        // A worker that has not begun yet does not beat. Before a newcomer is given a share it must be known.
+        if self.router.is_none() && self.clock.now().boot.since(self.since) > lease / 3 {
+            silent.push("router, which has not begun");
         }
         if !silent.is_empty() {
             tracing::error!(?silent, "no sign of life is given: a replica that does not work must not keep its shards");

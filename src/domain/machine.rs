@@ -194,6 +194,8 @@ pub struct Machine {
     capped: bool,
     capped_next: Instant,
     checkpoint_at: Option<Instant>,
+    /// When this process stored last-seen times last.
+    stored_at: Instant,
     enforcing: bool,
     status: StatusState,
     events: EventThrottle,
@@ -236,6 +238,7 @@ impl Machine {
             capped: false,
             capped_next: Instant::default(),
             checkpoint_at: None,
+            stored_at: Instant::default(),
             enforcing: false,
             events: EventThrottle::default(),
         };
@@ -301,6 +304,10 @@ impl Machine {
         self.book.keep_hosts(&self.policy.host_names());
         self.book.shrink_to(self.caps().per_policy);
         self.trouble = self.trouble.take().filter(|trouble| trouble.fingerprint.is_none());
+        if was_frozen {
+            // What the guard rail took from the frozen object must not come back from memory.
+            self.drop_guarded();
+        }
         if was_frozen && self.policy.mode == Mode::Enforce && !matches!(self.live, Live::Ours(_)) {
             self.first_sight = Some(now.instant + self.context.settings.first_sight_deadline);
         }

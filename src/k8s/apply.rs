@@ -250,7 +250,13 @@ impl Applier {
         let tables = Api::<EgressShardTable>::all(self.client.clone());
         let table = match tokio::time::timeout(self.timeout.get(), tables.get_opt(SHARD_TABLE)).await {
             Err(_) => return Err(TransientKind::Timeout.into()),
-            Ok(Err(kube::Error::Api(_))) => return Err(TransientKind::ServerError.into()),
+            Ok(Err(kube::Error::Api(status))) => {
+                return Err(match status.code {
+                    401 | 403 => TransientKind::Unauthorized.into(),
+                    429 => TransientKind::Throttled.into(),
+                    _ => TransientKind::ServerError.into(),
+                });
+            }
             Ok(Err(error)) => return Err(reply::no_answer(&error).into()),
             Ok(Ok(table)) => table,
         };

@@ -139,7 +139,8 @@ impl Bed {
         let names: Vec<String> = (0..self.namespaces).map(work::namespace).collect();
         create_namespaces(&self.client, &names).await?;
         create_all("creating policies", self.policies, async |number| {
-            let object = work::policy(number, self.namespaces, self.pace.host_of(number), None);
+            let mut object = work::policy(number, self.namespaces, self.pace.host_of(number), None);
+            object.spec.retention_seconds = self.pace.retention;
             let namespace = work::namespace_of(number, self.namespaces);
             let api = Api::<EgressPolicy>::namespaced(self.client.clone(), &namespace);
             let created = api.create(&PostParams::default(), &object).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use egress_domain::network_policy::{allows, blocks};
+use egress_domain::object::DEFAULT_DENY;
 use egress_domain::shard::shard_of;
 use egress_testbed::eventually;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -280,13 +281,15 @@ pub async fn converged(bed: &Bed) -> Result<u64> {
     Ok(newest)
 }
 
-/// Every NetworkPolicy allows the present address of its host, and the block of its spec; gives the highest version.
+/// Every NetworkPolicy allows the present address of its host, and the block of its spec, and every namespace is closed; gives
+/// the highest version.
 pub async fn right(bed: &Bed, changed: &Changed) -> Result<u64> {
     let all = Api::<NetworkPolicy>::all(bed.client.clone()).list(&ListParams::default()).await?.items;
     let newest = all.iter().map(version).max().unwrap_or_default();
-    let mut found = 0;
+    let (mut found, mut closed) = (0, 0);
     for object in all {
         let name = object.name_any();
+        closed += usize::from(name == DEFAULT_DENY);
         let Some(number) = name.strip_prefix("egress-policy-").and_then(|number| number.parse::<usize>().ok()) else {
             continue;
         };
@@ -301,5 +304,8 @@ pub async fn right(bed: &Bed, changed: &Changed) -> Result<u64> {
         }
     }
     ensure!(found == bed.policies, "{found} of {} NetworkPolicies exist", bed.policies);
+    // Written after the NetworkPolicy of the namespace's first policy: it is no later write.
+    let namespaces = bed.namespaces.min(bed.policies);
+    ensure!(closed >= namespaces, "{closed} of {namespaces} namespaces have their default deny");
     Ok(newest)
 }

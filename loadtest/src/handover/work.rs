@@ -24,11 +24,13 @@ pub struct Pace {
     pub ttl: u32,
     /// Between two changes.
     pub every: Duration,
+    /// How long an address stays that no answer holds, in seconds; the default of the controller where there is none.
+    pub retention: Option<u32>,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { hosts: 100, ttl: 2, every: Duration::from_millis(500) }
+        Self { hosts: 100, ttl: 2, every: Duration::from_millis(500), retention: None }
     }
 }
 
@@ -103,7 +105,8 @@ impl Work {
             let mut random = StdRng::seed_from_u64(7);
             let mut changed = Changed::default();
             // At a steady rate, however long the API server takes: windows of a run are compared with each other.
-            let mut ticks = tokio::time::interval(pace.every);
+            let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + pace.every, pace.every);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
             for round in 1.. {
                 tokio::select! {
                     _ = stopped.changed() => break,

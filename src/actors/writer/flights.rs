@@ -18,7 +18,7 @@ const MAX_UNKNOWN: usize = 10_000;
 pub(super) struct Flights {
     /// In flight, and since when.
     flying: HashMap<ObjectKey, Instant>,
-    /// Ended without an answer; when each was sent, in the order of their ends.
+    /// Ended without an answer, and when.
     unknown: VecDeque<(ObjectKey, Instant)>,
     drains: Vec<ShardDrain>,
 }
@@ -40,20 +40,23 @@ impl Flights {
 
     /// The request ended: with an answer, or with this failure.
     pub(super) fn answered(&mut self, key: &ObjectKey, failure: Option<TransientKind>) {
-        let Some(sent) = self.flying.remove(key) else { return };
+        if self.flying.remove(key).is_none() {
+            return;
+        }
         // An API server that could not wait for etcd answers 500, and etcd may commit yet.
         let unknown =
             |kind| matches!(kind, TransientKind::Timeout | TransientKind::Interrupted | TransientKind::ServerError);
         let is_unknown = failure.is_some_and(unknown);
         if is_unknown {
-            self.unknown.push_back((key.clone(), sent));
+            // The last of its requests may have been sent just now.
+            self.unknown.push_back((key.clone(), Instant::now()));
             if self.unknown.len() > MAX_UNKNOWN {
                 self.unknown.pop_front();
             }
         }
         for drain in &mut self.drains {
             if drain.waits_for.remove(key) && is_unknown {
-                drain.until = drain.until.max(sent + drain.unknown);
+                drain.until = drain.until.max(Instant::now() + drain.unknown);
             }
         }
         self.reply();

@@ -21,8 +21,6 @@ impl Machine {
                 stored.version = 0;
             }
             self.emit_read(effects);
-            // Trimmed there, it must not come back from memory when the policy enforces again.
-            self.drop_guarded();
         }
     }
 

@@ -163,6 +163,9 @@ impl Machine {
 
     /// After a start the first checkpoint is spread over half the interval, so that a fleet does not write at once.
     pub(super) fn schedule_checkpoint(&mut self, now: Now, spread: bool) {
+        if !spread {
+            self.stored_at = now.instant;
+        }
         self.checkpoint_at = Settings::checkpoint_interval(self.policy.retention).map(|interval| {
             let share = u32::try_from(hash(|h| self.policy.key.hash(h)) % 1_000).unwrap_or_default();
             now.instant + if spread { interval / 2 + interval / 2_000 * share } else { interval }
@@ -181,9 +184,8 @@ impl Machine {
     /// An address is back that a restart would take for gone since it was stored last (I3). At most every hour: addresses
     /// that take turns must not be a write storm.
     pub(super) fn checkpoint_soon(&mut self, now: Now) {
-        let Some(interval) = Settings::checkpoint_interval(self.policy.retention) else { return };
-        let soon = |at: Instant| at.min(now.instant.max(at - interval + Settings::SHORTEST_CHECKPOINT_INTERVAL));
-        self.checkpoint_at = self.checkpoint_at.map(soon);
+        let soon = now.instant.max(self.stored_at + Settings::SHORTEST_CHECKPOINT_INTERVAL);
+        self.checkpoint_at = self.checkpoint_at.map(|at| at.min(soon));
     }
 
     pub(super) fn is_waiting_for_first_sight(&self, now: Instant) -> bool {

@@ -20,10 +20,12 @@ enum Tampering {
     BookGarbage,
     BookPoisoned,
     BookRemovedAndWidened,
+    /// By a year: everything was seen in what is now the future.
+    ClockSetBack,
 }
 
 impl Tampering {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::StatusPoisoned,
         Self::Widened,
         Self::Opened,
@@ -34,6 +36,7 @@ impl Tampering {
         Self::BookGarbage,
         Self::BookPoisoned,
         Self::BookRemovedAndWidened,
+        Self::ClockSetBack,
     ];
 
     /// What the addresses in the object are from is not known, so they go once DNS has answered.
@@ -66,6 +69,14 @@ impl Tampering {
                 let mut book: Value = serde_json::from_str(&book).unwrap();
                 book["hosts"][format!("a.{namespace}.example")]["203.0.113.66"] = json!(99_999_999);
                 book["hosts"]["other.example"] = json!({"203.0.113.67": 99_999_999});
+                edit(json!({"metadata": {"annotations": {BOOK_ANNOTATION: book.to_string()}}})).await;
+            }
+            Self::ClockSetBack => {
+                let mut book: Value = serde_json::from_str(&book).unwrap();
+                let hosts = book["hosts"].as_object_mut().unwrap();
+                for minutes in hosts.values_mut().filter_map(Value::as_object_mut).flat_map(|host| host.values_mut()) {
+                    *minutes = json!(minutes.as_u64().unwrap() + 365 * 24 * 60);
+                }
                 edit(json!({"metadata": {"annotations": {BOOK_ANNOTATION: book.to_string()}}})).await;
             }
             Self::BookRemovedAndWidened => {

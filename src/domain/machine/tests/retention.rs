@@ -178,3 +178,22 @@ fn a_longer_retention_stores_at_once_when_addresses_were_seen() {
     sim.answer("a.example", &["192.0.2.2"]);
     assert!(sim.allowed().contains("192.0.2.1"), "answered an hour ago");
 }
+
+#[test]
+fn addresses_that_come_back_one_after_the_other_cost_a_checkpoint_an_hour_at_most() {
+    let mut sim = with_retention(7 * 86_400);
+    let pool: Vec<String> = (1..=50).map(|n| format!("198.51.100.{n}")).collect();
+    sim.answer("a.example", &pool.iter().map(String::as_str).collect::<Vec<_>>());
+    for _ in 0..26 {
+        sim.advance(HOUR / 2);
+        sim.answer("a.example", &["192.0.2.1"]);
+    }
+    let checkpoints = |sim: &Sim| sim.lanes.iter().filter(|lane| **lane == Lane::Checkpoint).count();
+    let before = checkpoints(&sim);
+    for address in &pool {
+        sim.advance(Duration::from_secs(120));
+        sim.answer("a.example", &[address]);
+    }
+    let more = checkpoints(&sim) - before;
+    assert!((1..=2).contains(&more), "{more} in 100 minutes");
+}
