@@ -108,8 +108,6 @@ pub struct ShardsState {
     fenced: Option<bool>,
     /// The next look at the fence.
     fence_check: Option<JoinHandle<Result<(), ractor::MessagingErr<ShardsMsg>>>>,
-    /// The table is new, so the fence is looked for often.
-    looks_often: bool,
     /// Since when this actor runs.
     since: Instant,
     settled: Vec<RpcReplyPort<()>>,
@@ -171,7 +169,6 @@ impl Actor for Shards {
             generation: 0,
             fenced: None,
             fence_check: None,
-            looks_often: true,
             since: clock.now().boot,
             settled: Vec::new(),
             leaves: Vec::new(),
@@ -240,13 +237,12 @@ impl ShardsState {
             let newest_epoch = shards.iter().map(|stamp| stamp.epoch).max();
             tracing::info!(shards = shards.len(), newest_epoch, "shards act");
         }
+        let was_new = self.is_table_new();
         let effects = self.member.step(input, now);
         for effect in effects {
             self.perform(myself, effect, now);
         }
-        let is_new = self.is_table_new();
-        let was_new = std::mem::replace(&mut self.looks_often, is_new);
-        if is_new && !was_new {
+        if !was_new && self.is_table_new() {
             // The table that the fence was seen with is gone: what is known of the fence is old.
             self.check_fence(myself);
         }

@@ -18,13 +18,14 @@ use std::time::Duration;
 use egress_domain::api::{EgressPolicy, EgressShardTable, FIELD_MANAGER, SHARD_TABLE};
 use egress_domain::object::{DEFAULT_DENY, ObjectKey};
 use egress_domain::shard::stamp::Stamp;
+use egress_domain::shard::table::Entry;
 use egress_domain::write::{WriteOutcome, WriteRequest};
 use egress_domain::writes::{Transient, TransientKind};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{PartialObjectMeta, Request};
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -247,23 +248,17 @@ impl Applier {
 
     /// An epoch is given once, so one that is in the stored table is that of the gate's holder.
     async fn confirm(&self, stamp: Option<Stamp>) -> Result<(), Ended> {
-        let tables = Api::<EgressShardTable>::all(self.client.clone());
-        let table = match tokio::time::timeout(self.timeout.get(), tables.get_opt(SHARD_TABLE)).await {
-            Err(_) => return Err(TransientKind::Timeout.into()),
-            Ok(Err(kube::Error::Api(status))) => {
-                return Err(match status.code {
-                    401 | 403 => TransientKind::Unauthorized.into(),
-                    429 => TransientKind::Throttled.into(),
-                    _ => TransientKind::ServerError.into(),
-                });
-            }
-            Ok(Err(error)) => return Err(reply::no_answer(&error).into()),
-            Ok(Ok(table)) => table,
+        let read = Request::new(EgressShardTable::url_path(&(), None)).get(SHARD_TABLE, &GetParams::default());
+        let table: EgressShardTable = match self.exchange(&Method::Read, read).await {
+            Ok(found) => parse(&found)?,
+            // There is no table any more.
+            Err(Ended::Final(WriteOutcome::Stale)) => return Err(TransientKind::Fenced.into()),
+            // It says nothing of the object.
+            Err(Ended::Final(_)) => return Err(TransientKind::ServerError.into()),
+            Err(ended) => return Err(ended),
         };
-        let holds = |stamp: Stamp| {
-            let entry = table.as_ref()?.spec.shards.get(&stamp.shard.to_string())?;
-            Some(entry.0.rsplit_once('/')?.1 == stamp.epoch.to_string())
-        };
+        let holds =
+            |stamp: Stamp| Some(Entry::from(table.spec.shards.get(&stamp.shard.to_string())?).epoch == stamp.epoch);
         match stamp.and_then(holds) {
             Some(true) => Ok(()),
             _ => Err(TransientKind::Fenced.into()),
@@ -323,6 +318,15 @@ impl Applier {
                 resource.delete(&name, &params)
             }
         };
+        self.exchange(&method, built).await
+    }
+
+    /// Sends a request within the time-out, which the server is told as well; gives the body of a success.
+    async fn exchange<E: std::fmt::Display>(
+        &self,
+        method: &Method,
+        built: Result<http::Request<Vec<u8>>, E>,
+    ) -> Result<Vec<u8>, Ended> {
         let mut request = built.map_err(|error| misuse(&error.to_string()))?;
         let timeout = self.timeout.get();
         let uri = with_timeout(&request.uri().to_string(), timeout);
@@ -339,7 +343,7 @@ impl Applier {
         match tokio::time::timeout(timeout, exchange).await {
             Err(_) => Err(TransientKind::Timeout.into()),
             Ok(Err(error)) => Err(reply::no_answer(&error).into()),
-            Ok(Ok(reply)) => reply::judge(&method, reply),
+            Ok(Ok(reply)) => reply::judge(method, reply),
         }
     }
 }

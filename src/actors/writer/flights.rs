@@ -1,7 +1,7 @@
 //! Writes that may still be committed: those in flight, and those that ended without an answer. A shard is handed over
 //! only when none of its writes is left.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use egress_domain::object::ObjectKey;
@@ -16,8 +16,8 @@ const MAX_UNKNOWN: usize = 10_000;
 /// See the module documentation.
 #[derive(Default)]
 pub(super) struct Flights {
-    /// In flight, and since when.
-    flying: HashMap<ObjectKey, Instant>,
+    /// In flight.
+    flying: HashSet<ObjectKey>,
     /// Ended without an answer, and when.
     unknown: VecDeque<(ObjectKey, Instant)>,
     drains: Vec<ShardDrain>,
@@ -35,12 +35,12 @@ struct ShardDrain {
 
 impl Flights {
     pub(super) fn sent(&mut self, key: &ObjectKey) {
-        self.flying.insert(key.clone(), Instant::now());
+        self.flying.insert(key.clone());
     }
 
     /// The request ended: with an answer, or with this failure.
     pub(super) fn answered(&mut self, key: &ObjectKey, failure: Option<TransientKind>) {
-        if self.flying.remove(key).is_none() {
+        if !self.flying.remove(key) {
             return;
         }
         // An API server that could not wait for etcd answers 500, and etcd may commit yet.
@@ -66,7 +66,7 @@ impl Flights {
     pub(super) fn drain(&mut self, shards: Vec<ShardId>, shard_count: u16, unknown: Duration, reply: RpcReplyPort<()>) {
         let mut drain =
             ShardDrain { shards, shard_count, waits_for: HashSet::new(), until: Instant::now(), unknown, reply };
-        drain.waits_for = self.flying.keys().filter(|key| drain.concerns(key)).cloned().collect();
+        drain.waits_for = self.flying.iter().filter(|key| drain.concerns(key)).cloned().collect();
         self.unknown.retain(|(_, sent)| sent.elapsed() < unknown);
         let ends = self.unknown.iter().filter(|(key, _)| drain.concerns(key)).map(|(_, sent)| *sent + unknown);
         drain.until = ends.max().unwrap_or(drain.until);

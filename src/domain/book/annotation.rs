@@ -79,23 +79,26 @@ impl AddressBook {
         serde_json::to_string(&Stored { v: VERSION, hosts }).unwrap_or_default()
     }
 
-    /// The newest last-seen time of an annotation: about when it was written.
-    pub fn stored_at(text: &str) -> Option<UnixTime> {
-        let stored: Stored<'_> = serde_json::from_str(text).ok()?;
-        let newest = stored.hosts.values().flat_map(BTreeMap::values).max()?;
-        Some(UnixMinutes(*newest).into())
-    }
-
     /// Reads an annotation. Last-seen times move forward by `checkpoint` (how late they may be stored; none when they
     /// are not stored at all between writes: then they become now) and are clamped to `now`, so that nothing expires
     /// early, whatever the clocks did.
     pub fn from_annotation(text: &str, now: UnixTime, checkpoint: Option<Duration>) -> Result<Self, BookError> {
+        Self::from_annotation_with_age(text, now, checkpoint).map(|(book, _)| book)
+    }
+
+    /// As [`Self::from_annotation`], with the newest of the stored last-seen times: about when it was written.
+    pub fn from_annotation_with_age(
+        text: &str,
+        now: UnixTime,
+        checkpoint: Option<Duration>,
+    ) -> Result<(Self, Option<UnixTime>), BookError> {
         let stored: Stored<'_> = serde_json::from_str(text)?;
         if stored.v != VERSION {
             return Err(BookError::Version(stored.v));
         }
         let latest = now.minutes_up();
         let late = checkpoint.map(|interval| u32::try_from(interval.as_secs().div_ceil(60)).unwrap_or(u32::MAX));
+        let newest = stored.hosts.values().flat_map(BTreeMap::values).max().map(|newest| UnixMinutes(*newest).into());
         let mut hosts = LiteMap::new();
         for (name, entries) in stored.hosts {
             // A name that is none explains nothing; its addresses count as unexplained.
@@ -110,6 +113,6 @@ impl AddressBook {
                 hosts.insert(host, entries);
             }
         }
-        Ok(Self { hosts })
+        Ok((Self { hosts }, newest))
     }
 }

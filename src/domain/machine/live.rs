@@ -139,23 +139,20 @@ impl Machine {
         self.book_loaded = true;
         let checkpoint = Settings::checkpoint_interval(self.policy.retention);
         let text = network_policy::book_text(object);
-        let parsed = text.map(|text| AddressBook::from_annotation(text, now.unix, checkpoint));
-        let stored = match parsed {
-            Some(Ok(book)) => book,
-            Some(Err(_)) | None if self.adopting.is_some() => AddressBook::default(),
+        let parsed = text.map(|text| AddressBook::from_annotation_with_age(text, now.unix, checkpoint));
+        let (stored, stored_at) = match parsed {
+            Some(Ok(stored)) => stored,
+            Some(Err(_)) | None if self.adopting.is_some() => Default::default(),
             Some(Err(_)) | None => {
                 self.adopting = Some(Adopting::BookLost);
-                AddressBook::default()
+                Default::default()
             }
         };
         if self.policy.mode == Mode::DryRun {
             self.unfreeze_guarded(object, &stored, effects);
         }
         self.merge_book(stored, object);
-        self.schedule_checkpoint(now, true);
-        if let Some(stored_at) = text.and_then(AddressBook::stored_at) {
-            self.checkpoint_as_due(stored_at, now);
-        }
+        self.schedule_first_checkpoint(stored_at, now);
     }
 
     /// Takes over of a stored book what the present spec names, the live spec allows and the guard rail permits.

@@ -118,7 +118,7 @@ impl Machine {
         if !overtaken {
             self.live = Live::Ours(stored);
         }
-        self.schedule_checkpoint(now, false);
+        self.schedule_checkpoint(now);
         self.finish_adoption(object, now, effects);
         self.set_enforcing(true, effects);
         if changed {

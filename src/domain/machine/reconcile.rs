@@ -153,7 +153,7 @@ impl Machine {
         }
         let spec = render(&self.policy, &self.book, &self.context.cluster);
         let fingerprint = Fingerprint::of(&spec);
-        self.schedule_checkpoint(now, false);
+        self.schedule_checkpoint(now);
         if fingerprint == stored.fingerprint {
             let object = network_policy::owned(&self.policy, spec, &self.book, Some(&stored.uid));
             let request = WriteRequest::Apply(Box::new(object));
@@ -161,24 +161,24 @@ impl Machine {
         }
     }
 
-    /// After a start the first checkpoint is spread over half the interval, so that a fleet does not write at once.
-    pub(super) fn schedule_checkpoint(&mut self, now: Now, spread: bool) {
-        if !spread {
-            self.stored_at = now.instant;
-        }
-        self.checkpoint_at = Settings::checkpoint_interval(self.policy.retention).map(|interval| {
-            let share = u32::try_from(hash(|h| self.policy.key.hash(h)) % 1_000).unwrap_or_default();
-            now.instant + if spread { interval / 2 + interval / 2_000 * share } else { interval }
-        });
+    /// Something was written: the next checkpoint is an interval away.
+    pub(super) fn schedule_checkpoint(&mut self, now: Now) {
+        self.stored_at = now.instant;
+        self.checkpoint_at =
+            Settings::checkpoint_interval(self.policy.retention).map(|interval| now.instant + interval);
     }
 
-    /// After a restart: no later than if there had been none, or restarts in a row would put it off for ever.
-    pub(super) fn checkpoint_as_due(&mut self, stored_at: UnixTime, now: Now) {
-        let Some(interval) = Settings::checkpoint_interval(self.policy.retention) else { return };
-        let rest = interval.saturating_sub(now.unix.since(stored_at));
-        let share = u32::try_from(hash(|h| self.policy.key.hash(h)) % 1_000).unwrap_or_default();
-        let due = now.instant + rest.max(Settings::SHORTEST_CHECKPOINT_INTERVAL / 1_000 * share);
-        self.checkpoint_at = self.checkpoint_at.map(|at| at.min(due));
+    /// After a start the first checkpoint is spread over half the interval, so that a fleet does not write at once; but it is
+    /// no later than if there had been no start, or starts in a row would put it off for ever.
+    pub(super) fn schedule_first_checkpoint(&mut self, stored_at: Option<UnixTime>, now: Now) {
+        self.checkpoint_at = Settings::checkpoint_interval(self.policy.retention).map(|interval| {
+            let share = u32::try_from(hash(|h| self.policy.key.hash(h)) % 1_000).unwrap_or_default();
+            let spread = interval / 2 + interval / 2_000 * share;
+            let due = stored_at.map(|at| interval.saturating_sub(now.unix.since(at)));
+            // Those that are overdue are spread, too.
+            let due = due.map(|due| due.max(Settings::SHORTEST_CHECKPOINT_INTERVAL / 1_000 * share));
+            now.instant + due.map_or(spread, |due| due.min(spread))
+        });
     }
 
     /// An address is back that a restart would take for gone since it was stored last (I3). At most every hour: addresses

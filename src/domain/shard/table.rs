@@ -118,7 +118,7 @@ impl Table {
         }
         let members =
             spec.members.iter().filter_map(|(pod, member)| Some((pod.as_str().into(), parse_member(member)?)));
-        let entry = |number: u16| spec.shards.get(&number.to_string()).map(parse_entry).unwrap_or_default();
+        let entry = |number: u16| spec.shards.get(&number.to_string()).map(Entry::from).unwrap_or_default();
         Ok(Self {
             lease: Duration::from_secs(spec.lease_duration_seconds.into()),
             installation: spec.installation.as_str().into(),
@@ -203,10 +203,12 @@ fn parse_member(member: &ShardTableMember) -> Option<MemberEntry> {
 }
 
 /// What cannot be read is free, at epoch 0: the API server refuses to lower the stored one.
-fn parse_entry(entry: &ShardTableEntry) -> Entry {
-    let parsed = entry.0.rsplit_once('/').and_then(|(pod, epoch)| Some((pod, epoch.parse().ok()?)));
-    let Some((pod, epoch)) = parsed else { return Entry::default() };
-    Entry { holder: (!pod.is_empty()).then(|| pod.into()), epoch }
+impl From<&ShardTableEntry> for Entry {
+    fn from(entry: &ShardTableEntry) -> Self {
+        let parsed = entry.0.rsplit_once('/').and_then(|(pod, epoch)| Some((pod, epoch.parse().ok()?)));
+        let Some((pod, epoch)) = parsed else { return Self::default() };
+        Self { holder: (!pod.is_empty()).then(|| pod.into()), epoch }
+    }
 }
 
 #[cfg(test)]

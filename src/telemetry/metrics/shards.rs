@@ -1,6 +1,6 @@
 //! Counters of the shards.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use egress_domain::shard::ShardId;
@@ -94,6 +94,11 @@ impl ShardMetrics {
         metrics
     }
 
+    fn told(&self) -> MutexGuard<'_, Told> {
+        // Nothing panics while it holds the lock.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn renewed(&self, done: bool, took: Duration) {
         self.renewals.get_or_create(&[("result", if done { "ok" } else { "failed" })]).inc();
         self.renew_seconds.observe(took.as_secs_f64());
@@ -109,21 +114,21 @@ impl ShardMetrics {
 
     pub(crate) fn gained(&self, stamps: &[Stamp], now: Moment) {
         self.transition("gained", stamps.len());
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told();
         told.gained.extend(stamps.iter().map(|stamp| (*stamp, now.boot)));
     }
 
     /// Shards that are not ours any more.
     pub(crate) fn gone(&self, how: &'static str, shards: &[ShardId]) {
         self.transition(how, shards.len());
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told();
         told.gained.retain(|(stamp, _)| !shards.contains(&stamp.shard));
         told.taken_over.retain(|(shard, _)| !shards.contains(shard));
         told.probing_since = None;
     }
 
     pub(crate) fn started(&self, stamps: &[Stamp], now: Moment) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told();
         told.gained.retain(|(stamp, since)| {
             let started = stamps.contains(stamp);
             if started {
@@ -145,13 +150,13 @@ impl ShardMetrics {
     }
 
     pub(crate) fn probe_sent(&self, now: Moment) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told();
         told.probing_since.get_or_insert(now.boot);
     }
 
     pub(crate) fn probed(&self, answer: ProbeAnswer, now: Moment) {
         if answer == ProbeAnswer::Accepted {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut told = self.told();
             if let Some(since) = told.probing_since.take() {
                 self.fence_lag.observe(now.boot.since(since).as_secs_f64());
             }
@@ -166,7 +171,7 @@ impl ShardMetrics {
 
     pub(crate) fn took_over(&self, shards: &[ShardId], silent_since: Instant) {
         self.takeovers.inc();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told();
         told.taken_over.extend(shards.iter().map(|shard| (*shard, silent_since)));
     }
 
