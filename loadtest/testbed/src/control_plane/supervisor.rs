@@ -25,10 +25,16 @@ folder=$1
 pids=
 while read -r pid; do pids="$pids $pid"; done
 ours() { tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -qF -- "$folder"; }
+# It has no command line at the instant at which it becomes the program; a zombie (Z, X) has none any more.
+becomes() { [ -z "$(tr -d '\0' <"/proc/$1/cmdline")" ] && grep -q '^State:.[^ZX]' "/proc/$1/status"; }
 for pid in $pids; do if ours "$pid"; then kill -9 "$pid"; fi; done
 tries=100
 for pid in $pids; do
-  while ours "$pid" && [ "$tries" -gt 0 ]; do tries=$((tries - 1)); sleep 0.05; done
+  while { ours "$pid" || becomes "$pid"; } && [ "$tries" -gt 0 ]; do
+    if ours "$pid"; then kill -9 "$pid"; fi
+    tries=$((tries - 1))
+    sleep 0.05
+  done
 done
 tries=100
 while ! rm -rf -- "$folder" && [ "$tries" -gt 0 ]; do tries=$((tries - 1)); sleep 0.05; done
