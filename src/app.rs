@@ -25,7 +25,7 @@ use crate::cli::run::RunArgs;
 use crate::clock::{BootClock, Clock};
 use crate::dns::servers::DnsServers;
 use crate::k8s::apply::{Applier, RequestTimeout};
-use crate::k8s::client::{lease_client, watch_client, write_client};
+use crate::k8s::client::{lease_client, request_client, watch_client};
 use crate::k8s::cluster::{self, ClusterWatch, watch_cluster};
 use crate::k8s::config::kube_config;
 use crate::k8s::load::Loader;
@@ -60,10 +60,8 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     let me = member::identity(&args, &place);
     let timing = member::timing(&args);
     let leases = ShardClient::new(lease_client(config.clone(), timing.renew_timeout())?, place);
-    let clients = (
-        watch_client(config.clone())?,
-        write_client(config, args.write.write_timeout_seconds.min(timing.write_timeout()))?,
-    );
+    let watches_by = watch_client(config.clone())?;
+    let requests_by = request_client(config, args.write.write_timeout_seconds.min(timing.write_timeout()))?;
 
     let (readiness, liveness, mut registry) =
         (Readiness::default(), Liveness::default(), Registry::with_prefix("egress"));
@@ -75,8 +73,12 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     let (supervisor, _) = Actor::spawn(None, Supervisor, fatal).await?;
     let (rights, write_timeout) = (Rights::default(), RequestTimeout::new(args.write.write_timeout_seconds));
     write_timeout.bound(timing.write_timeout());
-    let applier =
-        Applier::new(clients.1, rights.gate(BootClock, args.ignore_fence_deadline), write_timeout.clone(), &me.pod);
+    let applier = Applier::new(
+        requests_by.clone(),
+        rights.gate(BootClock, args.ignore_fence_deadline),
+        write_timeout.clone(),
+        &me.pod,
+    );
     let writer_args = WriterArgs {
         applier,
         max_writes_per_second: args.write.max_writes_per_second,
@@ -100,7 +102,7 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     };
     let (shards, _) =
         Shards::spawn_linked(Some("shards".to_owned()), Shards, shards_args, supervisor.get_cell()).await?;
-    let _member_watches = member::follow(&clients.0, &leases, &shards, &metrics.watches);
+    let _member_watches = member::follow(&watches_by, &leases, &shards, &metrics.watches);
 
     // Handles first, listener next: the process is seen as alive and not ready while it waits for the API server.
     let (router_ready, cluster_ready) = (readiness.handle("policies"), readiness.handle("cluster"));
@@ -115,7 +117,7 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     let server = tokio::spawn(serve(listener, pages, stop.clone()));
 
     let known = watch_cluster(cluster::Args {
-        client: clients.0.clone(),
+        client: watches_by.clone(),
         flags: cluster_flags(&args),
         nameservers: resolv_conf::nameservers_of_this_pod(),
         unavailable_grace: cluster::DEFAULT_UNAVAILABLE_GRACE,
@@ -155,7 +157,7 @@ pub async fn run(args: RunArgs) -> Result<u8> {
         resolver: resolver.clone(),
         writer: writer.clone(),
         shards: shards.clone(),
-        loader: Loader::new(clients.0.clone()),
+        loader: Loader::new(requests_by),
         clock,
         metrics: metrics.policies,
         ready: router_ready,
@@ -170,7 +172,7 @@ pub async fn run(args: RunArgs) -> Result<u8> {
     drop(shards.cast(ShardsMsg::Router(router.clone())));
     // What is ours already needs no read of its own when the lists begin afterwards.
     drop(shards.call(ShardsMsg::Settled, Some(SETTLE_PATIENCE)).await);
-    let watches = watches::start(&clients.0, &router, &metrics.watches);
+    let watches = watches::start(&watches_by, &router, &metrics.watches);
     let forward = tokio::spawn(forward(known, router.clone(), resolver, follow_servers));
 
     tokio::select! {

@@ -119,7 +119,7 @@ impl RequestTimeout {
 }
 
 impl Applier {
-    /// `client` must not retry ([`super::client::write_client`]); `instance` names this process in Events.
+    /// `client` must not retry ([`super::client::request_client`]); `instance` names this process in Events.
     pub fn new(client: Client, gate: Gate, timeout: RequestTimeout, instance: &str) -> Self {
         Self { client, gate, timeout, events: body::Reporter::new(instance) }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use egress_domain::api::EgressPolicy;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -10,17 +11,26 @@ use kube::api::ListParams;
 use kube::core::{DeserializeGuard, ObjectList};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 /// More namespaces than this are read by two lists of the whole cluster: two requests for each would take longer.
 const MAX_SINGLE_NAMESPACES: usize = 500;
-/// Reads of single namespaces under way at a time. More need more connections, whose handshakes cost more than they gain.
+/// Namespaces that a read has under way at a time.
 const CONCURRENCY: usize = 16;
+/// Pages that all reads together have under way at a time. With the writer's `MAX_LIMIT` they are fewer than the 100 streams of
+/// a connection that an API server takes: a write must not wait behind reads until nobody counts on it any more (R1).
+const PAGES_AT_ONCE: usize = 32;
 /// Objects of one page: both sides hold a page in memory.
 const PAGE: u32 = 500;
+/// For one page: as long as the API server gives a request by default is far too long for a shard that nobody acts on.
+const PAGE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Reads namespaces. Cheap to clone.
 #[derive(Clone)]
-pub struct Loader(Client);
+pub struct Loader {
+    client: Client,
+    permits: Arc<Semaphore>,
+}
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -52,9 +62,9 @@ pub struct Floor {
 }
 
 impl Loader {
-    /// Reads by this client.
+    /// Reads by this client; what fails is the caller's to repeat.
     pub fn new(client: Client) -> Self {
-        Self(client)
+        Self { client, permits: Arc::new(Semaphore::new(PAGES_AT_ONCE)) }
     }
 
     /// Whether so many namespaces are read by lists of the whole cluster: reading them in parts would repeat those.
@@ -72,10 +82,10 @@ impl Loader {
         }
         let read = |namespace: Arc<str>| async move {
             let mut loaded = Loaded::new(std::slice::from_ref(&namespace));
-            let (policies, network_policies) = tokio::try_join!(
-                pages(Api::<DeserializeGuard<EgressPolicy>>::namespaced(self.0.clone(), &namespace), |_| true),
-                pages(Api::<NetworkPolicy>::namespaced(self.0.clone(), &namespace), |_| true)
-            )?;
+            let policies = Api::<DeserializeGuard<EgressPolicy>>::namespaced(self.client.clone(), &namespace);
+            let network_policies = Api::<NetworkPolicy>::namespaced(self.client.clone(), &namespace);
+            let (policies, network_policies) =
+                tokio::try_join!(self.pages(policies, |_| true), self.pages(network_policies, |_| true))?;
             loaded.take(policies, network_policies);
             Ok::<_, kube::Error>(loaded.namespaces)
         };
@@ -86,12 +96,35 @@ impl Loader {
     async fn load_all(&self, namespaces: Vec<Arc<str>>) -> kube::Result<Loaded> {
         let mut loaded = Loaded::new(&namespaces);
         let wanted = |namespace: Option<String>| namespace.is_some_and(|name| loaded.namespaces.contains_key(&*name));
-        let policies = Api::<DeserializeGuard<EgressPolicy>>::all(self.0.clone());
-        let policies = pages(policies, |policy| wanted(policy.namespace())).await?;
-        let network_policies =
-            pages(Api::<NetworkPolicy>::all(self.0.clone()), |policy| wanted(policy.namespace())).await?;
+        let policies = Api::<DeserializeGuard<EgressPolicy>>::all(self.client.clone());
+        let policies = self.pages(policies, |policy| wanted(policy.namespace())).await?;
+        let network_policies = Api::<NetworkPolicy>::all(self.client.clone());
+        let network_policies = self.pages(network_policies, |policy| wanted(policy.namespace())).await?;
         loaded.take(policies, network_policies);
         Ok(loaded)
+    }
+
+    /// What is wanted of a consistent list, page by page, and its resourceVersion.
+    async fn pages<K>(&self, api: Api<K>, wanted: impl Fn(&K) -> bool) -> kube::Result<(Vec<K>, u64)>
+    where
+        K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let mut all = Vec::new();
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            // Never closed.
+            let _permit = self.permits.acquire().await;
+            let page = tokio::time::timeout(PAGE_WITHIN, api.list(&params)).await;
+            let ObjectList { metadata, items, .. } = page.map_err(|late| kube::Error::Service(Box::new(late)))??;
+            all.extend(items.into_iter().filter(&wanted));
+            match metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => {
+                    let version = metadata.resource_version.and_then(|version| version.parse().ok());
+                    return Ok((all, version.unwrap_or_default()));
+                }
+            }
+        }
     }
 }
 
@@ -119,26 +152,6 @@ impl Loaded {
         for policy in network_policies {
             if let Some(objects) = self.namespaces.get_mut(&*policy.namespace().unwrap_or_default()) {
                 objects.network_policies.push(policy);
-            }
-        }
-    }
-}
-
-/// What is wanted of a consistent list, page by page, and its resourceVersion.
-async fn pages<K>(api: Api<K>, wanted: impl Fn(&K) -> bool) -> kube::Result<(Vec<K>, u64)>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
-{
-    let mut all = Vec::new();
-    let mut params = ListParams::default().limit(PAGE);
-    loop {
-        let ObjectList { metadata, items, .. } = api.list(&params).await?;
-        all.extend(items.into_iter().filter(&wanted));
-        match metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => {
-                let version = metadata.resource_version.and_then(|version| version.parse().ok());
-                return Ok((all, version.unwrap_or_default()));
             }
         }
     }

@@ -95,9 +95,10 @@ impl Bed {
         let judge = Judge::start(&client, OWN_NAMESPACE);
         let authority = control_plane.ca_pem().as_bytes().to_vec();
         let mut proxies = Vec::new();
+        let certificate = control_plane.serving_certificate(&["127.0.0.1".to_owned()])?;
         for _ in 0..options.size.replicas {
             let trust = proxy::Trust::Authorities(authority.clone());
-            proxies.push(Arc::new(FaultProxy::start(control_plane.url(), trust).await?));
+            proxies.push(Arc::new(FaultProxy::start_tls(control_plane.url(), trust, &certificate).await?));
         }
         let program = match &options.program {
             Some(program) => Program::LoadTest(program.clone()),
@@ -139,8 +140,7 @@ impl Bed {
         let names: Vec<String> = (0..self.namespaces).map(work::namespace).collect();
         create_namespaces(&self.client, &names).await?;
         create_all("creating policies", self.policies, async |number| {
-            let mut object = work::policy(number, self.namespaces, self.pace.host_of(number), None);
-            object.spec.retention_seconds = self.pace.retention;
+            let object = work::policy(number, self.namespaces, self.pace.host_of(number), None);
             let namespace = work::namespace_of(number, self.namespaces);
             let api = Api::<EgressPolicy>::namespaced(self.client.clone(), &namespace);
             let created = api.create(&PostParams::default(), &object).await;
@@ -158,7 +158,7 @@ impl Bed {
     async fn start_in(&self, number: usize, pod: &str) -> Result<Replica> {
         let replica = self.control_plane.replica(pod).await?;
         let kubeconfig =
-            self.control_plane.kubeconfig_for(&self.proxies[number].url(), &replica.token, Trust::Anything);
+            self.control_plane.kubeconfig_for(&self.proxies[number].url(), &replica.token, Trust::ControlPlane);
         let file = self.control_plane.folder().join(format!("{pod}.kubeconfig"));
         std::fs::write(&file, kubeconfig)?;
         let mut flags = vec![

@@ -24,13 +24,11 @@ pub struct Pace {
     pub ttl: u32,
     /// Between two changes.
     pub every: Duration,
-    /// How long an address stays that no answer holds, in seconds; the default of the controller where there is none.
-    pub retention: Option<u32>,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { hosts: 100, ttl: 2, every: Duration::from_millis(500), retention: None }
+        Self { hosts: 100, ttl: 2, every: Duration::from_millis(500) }
     }
 }
 

@@ -23,7 +23,7 @@ pub async fn small(replicas: usize, namespaces: usize, policies: usize, lease: u
         only: None,
         unfenced: false,
         program: Some(PathBuf::from(env!("CARGO_BIN_EXE_loadtest"))),
-        pace: Pace { hosts: policies, ttl: TTL, every: Duration::MAX, retention: None },
+        pace: Pace { hosts: policies, ttl: TTL, every: Duration::MAX },
     })
     .await?;
     bed.whole(bed.patience(8)).await?;

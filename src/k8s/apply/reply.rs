@@ -9,6 +9,7 @@ use std::time::Duration;
 use egress_domain::api::{FenceRefusal, is_fence_refusal};
 use egress_domain::write::WriteOutcome;
 use egress_domain::writes::{Transient, TransientKind};
+use hyper_util::client::legacy;
 use kube::api::Preconditions;
 use kube::core::Status;
 
@@ -99,8 +100,8 @@ pub(super) fn no_answer(error: &kube::Error) -> TransientKind {
     if matches!(error, kube::Error::Auth(_)) {
         return TransientKind::Unauthorized;
     }
-    let causes = std::iter::successors(error.source(), |cause| (*cause).source()).take(MAX_CAUSES);
-    let mut kinds = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let causes = || std::iter::successors(error.source(), |cause| (*cause).source()).take(MAX_CAUSES);
+    let mut kinds = causes().filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
     let refused = kinds.clone().any(|kind| {
         matches!(
             kind,
@@ -111,7 +112,10 @@ pub(super) fn no_answer(error: &kube::Error) -> TransientKind {
                 | io::ErrorKind::AddrNotAvailable
         )
     });
-    if refused {
+    // An open connection that breaks may have carried the request, whatever it breaks with.
+    let is_of_connecting =
+        |cause: &(dyn Error + 'static)| cause.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect);
+    if refused && causes().any(is_of_connecting) {
         TransientKind::Unreachable
     } else if kinds.any(|kind| kind == io::ErrorKind::TimedOut) {
         TransientKind::Timeout
@@ -151,4 +155,33 @@ fn is_too_large_for_etcd(message: &str) -> bool {
 
 fn message(code: u16, status: Status) -> String {
     if status.message.is_empty() { format!("HTTP {code}") } else { status.message }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use kube::Config;
+
+    use super::*;
+    use crate::k8s::client::request_client;
+
+    #[test]
+    fn an_open_connection_that_broke_may_have_carried_the_request() {
+        let broke = |kind: io::ErrorKind| kube::Error::Service(Box::new(io::Error::from(kind)));
+        assert_eq!(no_answer(&broke(io::ErrorKind::HostUnreachable)), TransientKind::Interrupted);
+        assert_eq!(no_answer(&broke(io::ErrorKind::TimedOut)), TransientKind::Timeout);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_refused_has_carried_nothing() -> anyhow::Result<()> {
+        // Free again, and nobody listens.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let config = Config::new(format!("https://{address}").parse()?);
+        let client = request_client(config, Duration::from_secs(5))?;
+        let request = http::Request::get("/version").body(Vec::new())?;
+        let Err(error) = client.request_text(request).await else { anyhow::bail!("somebody listens") };
+        assert_eq!(no_answer(&error), TransientKind::Unreachable);
+        Ok(())
+    }
 }

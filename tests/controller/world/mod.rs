@@ -84,8 +84,9 @@ impl World {
         let dns = DnsServer::start().await?;
         let proxy = match options.proxy {
             true => {
-                let authority = control_plane.ca_pem().as_bytes().to_vec();
-                Some(FaultProxy::start(control_plane.url(), proxy::Trust::Authorities(authority)).await?)
+                let trust = proxy::Trust::Authorities(control_plane.ca_pem().as_bytes().to_vec());
+                let certificate = control_plane.serving_certificate(&["127.0.0.1".to_owned()])?;
+                Some(FaultProxy::start_tls(control_plane.url(), trust, &certificate).await?)
             }
             false => None,
         };
@@ -105,9 +106,8 @@ impl World {
 
     /// Starts the controller without waiting for anything but its listener.
     pub async fn spawn_controller(&mut self) {
-        let url = self.proxy.as_ref().map_or(self.control_plane.url().to_owned(), |proxy| proxy.url().to_string());
-        let trust = if self.proxy.is_some() { Trust::Anything } else { Trust::ControlPlane };
-        let kubeconfig = self.control_plane.kubeconfig_for(&url, &self.replica.token, trust);
+        let url = self.proxy.as_ref().map_or(self.control_plane.url().to_owned(), FaultProxy::url);
+        let kubeconfig = self.control_plane.kubeconfig_for(&url, &self.replica.token, Trust::ControlPlane);
         let file = self.control_plane.folder().join("controller.kubeconfig");
         std::fs::write(&file, kubeconfig).expect("a kubeconfig");
         let mut flags = vec![

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use egress_controller::actors::writer::{DrainReport, Writer, WriterArgs, WriterMsg, WriterRef, WriterSnapshot};
 use egress_controller::clock::Clock;
 use egress_controller::k8s::apply::{Applier, RequestTimeout};
-use egress_controller::k8s::client::write_client;
+use egress_controller::k8s::client::request_client;
 use egress_controller::k8s::gate::Gate;
 use egress_controller::telemetry::metrics::writer::WriterMetrics;
 use egress_domain::api::{EgressPolicy, EgressPolicySpec, custom_resource_definition};
@@ -19,6 +19,7 @@ use egress_domain::write::{Lane, WriteOutcome, WriteRequest};
 use egress_testbed::ControlPlane;
 use egress_testbed::control_plane::Trust;
 use egress_testbed::proxy::{FaultProxy, Trust as ProxyTrust};
+use egress_testbed::relay::TcpRelay;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
@@ -44,16 +45,35 @@ pub struct Bed {
     tell: mpsc::UnboundedSender<(u32, WriteOutcome)>,
 }
 
+/// Speaks TLS and HTTP/2, as the API server does.
+async fn proxy() -> Result<FaultProxy> {
+    let plane = ControlPlane::shared().await;
+    let certificate = plane.serving_certificate(&["127.0.0.1".to_owned()])?;
+    FaultProxy::start_tls(plane.url(), ProxyTrust::Anyone, &certificate).await
+}
+
 impl Bed {
     pub async fn new() -> Result<Self> {
         Self::with(Gate::open(), PATIENT).await
     }
 
     pub async fn with(gate: Gate, timeout: Duration) -> Result<Self> {
+        let proxy = proxy().await?;
+        Self::at(&proxy.url(), proxy, gate, timeout).await
+    }
+
+    /// With a relay of TCP connections before the proxy.
+    pub async fn with_relay(timeout: Duration) -> Result<(Self, TcpRelay)> {
+        let proxy = proxy().await?;
+        let relay = TcpRelay::start(proxy.address()).await?;
+        let url = format!("https://{}", relay.address());
+        Ok((Self::at(&url, proxy, Gate::open(), timeout).await?, relay))
+    }
+
+    async fn at(url: &str, proxy: FaultProxy, gate: Gate, timeout: Duration) -> Result<Self> {
         let plane = ControlPlane::shared().await;
-        let proxy = FaultProxy::start(plane.url(), ProxyTrust::Anyone).await?;
-        let config = plane.config_for(&proxy.url(), plane.admin_token(), Trust::Anything)?;
-        let applier = Applier::new(write_client(config, timeout)?, gate, RequestTimeout::new(timeout), "test");
+        let config = plane.config_for(url, plane.admin_token(), Trust::ControlPlane)?;
+        let applier = Applier::new(request_client(config, timeout)?, gate, RequestTimeout::new(timeout), "test");
         let metrics = WriterMetrics::register(&mut Registry::default());
         let args = WriterArgs { applier, max_writes_per_second: None, clock: Clock::start(), metrics };
         let (writer, _) = Actor::spawn(None, Writer, args).await?;

@@ -32,15 +32,17 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     bed.dns.set_all(Some(Script::ServFail));
     let since = bed.start_controller().await?;
     Progress::wait("DNS fails", AT_START.saturating_sub(since.elapsed())).await;
+    let at_start = bed.observer.reset();
     bed.dns.set_all(None);
     let back = Instant::now();
     bed.settled("after the first outage", within).await?;
     let first = back.elapsed();
+    let after_first = bed.observer.reset();
     bed.ready(within).await?;
 
     bed.dns.set_all(Some(Script::ServFail));
     let began = Instant::now();
-    drop(bed.observer.reset());
+    let between = bed.observer.reset();
     Progress::wait("DNS fails", LATER / 2).await;
     let pod = bed.replicas[0].pod.clone();
     // Dropping it kills it.
@@ -60,10 +62,17 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let mut figures = Figures { report: &mut report };
     figures.add("first_seconds", "Right after an outage of 20 s at the start", first.as_secs_f64(), "s");
     figures.add("second_seconds", "Right after an outage of 75 s with a restart in it", second.as_secs_f64(), "s");
-    let removed = meanwhile.removed + counts.removed;
+    for (name, title, counts) in [
+        ("first_writes", "Revisions after the first outage until it was right", &after_first),
+        ("writes_meanwhile", "Revisions while DNS failed the second time", &meanwhile),
+        ("second_writes", "Revisions after the second outage until it was right", &counts),
+    ] {
+        figures.add(name, title, counts.revisions() as f64, "count");
+    }
+    let all = [at_start, after_first, between, meanwhile, counts];
+    let removed: u64 = all.iter().map(|counts| counts.removed).sum();
     figures.add("removed", "Addresses removed", removed as f64, "count");
-    figures.add("writes_meanwhile", "Revisions while DNS failed", meanwhile.revisions() as f64, "count");
-    let open = [meanwhile.open, counts.open].concat();
+    let open = all.map(|counts| counts.open).concat();
     figures.add("open", "Revisions that allowed more than was ever answered", open.len() as f64, "count");
     report.notes.extend(open);
     Ok(report)

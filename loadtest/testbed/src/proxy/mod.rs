@@ -1,4 +1,5 @@
-//! A fault proxy before the API server: plain HTTP towards the client, HTTP or HTTPS towards the server, watches streamed through.
+//! A fault proxy before the API server: plain HTTP, or TLS and HTTP/2 as the API server's, towards the client; HTTP or HTTPS
+//! towards the server; watches streamed through.
 //!
 //! ```no_run
 //! # use egress_testbed::proxy::{FaultProxy, Rule, Trust, Verb};
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustls::ServerConfig;
 use tokio::sync::Mutex;
 
 use self::door::Door;
@@ -39,6 +41,7 @@ pub use self::target::{Target, Verb};
 pub use self::tls::Trust;
 use self::upstream::Upstream;
 use self::watch::Watches;
+use crate::control_plane::ServingCertificate;
 use crate::dns::thread::{OwnThread, until};
 
 /// A running proxy. Clones share it; it stops with the last clone.
@@ -47,6 +50,7 @@ pub struct FaultProxy {
     shared: Arc<Shared>,
     door: Arc<Mutex<Door>>,
     thread: Arc<OwnThread>,
+    scheme: &'static str,
     address: SocketAddr,
 }
 
@@ -56,8 +60,22 @@ impl FaultProxy {
     /// # Errors
     /// If the URL or the certificates cannot be used, or no thread or port can be had.
     pub async fn start(server: &str, trust: Trust) -> Result<Self> {
+        Self::start_with(server, trust, None).await
+    }
+
+    /// As [`Self::start`], with TLS and HTTP/2 towards the client.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_tls(server: &str, trust: Trust, certificate: &ServingCertificate) -> Result<Self> {
+        Self::start_with(server, trust, Some(tls::server_config(certificate)?)).await
+    }
+
+    async fn start_with(server: &str, trust: Trust, tls: Option<Arc<ServerConfig>>) -> Result<Self> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let thread = OwnThread::start("testbed-proxy").context("start the proxy thread")?;
         let shared = Arc::new(Shared {
+            tls,
             upstream: Upstream::new(server, &trust)?,
             rules: Rules::default(),
             journal: Journal::default(),
@@ -70,12 +88,17 @@ impl FaultProxy {
             std::io::Result::Ok(door)
         });
         let door = opened.await?.context("listen on loopback")?;
-        Ok(Self { shared, address: door.address(), door: Arc::new(Mutex::new(door)), thread: Arc::new(thread) })
+        Ok(Self { shared, scheme, address: door.address(), door: Arc::new(Mutex::new(door)), thread: Arc::new(thread) })
     }
 
     /// What a client takes for the API server, without a slash at the end.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Puts a rule in force, after those that are.

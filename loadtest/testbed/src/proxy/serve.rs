@@ -5,23 +5,31 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
 
 use super::answer::{Body, Error, failure, reason_of};
 use super::journal::{Entry, Journal};
 use super::rule::{Action, Rules};
 use super::target::{Target, Verb};
+use super::tls::HTTP2;
 use super::upstream::Upstream;
 use super::watch::{Limit, WatchBody, Watches};
 
 /// Largest body that is read only to be thrown away: above the API server's own limit of 3 MiB for a request.
 const MAX_DRAINED: usize = 4 << 20;
+
+/// Requests under way on an HTTP/2 connection: as many as an API server takes.
+const STREAMS: u32 = 100;
 
 /// Pause after a failed accept (no descriptors left), so that it does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(1);
@@ -29,6 +37,8 @@ const ERROR_PAUSE: Duration = Duration::from_millis(1);
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// What ends TLS; none for plain HTTP.
+    pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) upstream: Upstream,
     pub(super) rules: Rules,
     pub(super) journal: Journal,
@@ -54,10 +64,40 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn converse(stream: TcpStream, shared: Arc<Shared>) {
     // Without it a watch event waits for the acknowledgement of the one before; a stream that has gone fails below.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| answer(request, Arc::clone(&shared)));
+    let Some(tls) = &shared.tls else { return serve_http1(stream, &shared).await };
+    // A client that does not trust us says so itself.
+    let Ok(stream) = TlsAcceptor::from(Arc::clone(tls)).accept(stream).await else { return };
+    if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
+        return serve_http1(stream, &shared).await;
+    }
+    let broken = Arc::new(Notify::new());
+    let service = service_fn(|request| answer_or_break(request, Arc::clone(&shared), Arc::clone(&broken)));
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.max_concurrent_streams(STREAMS);
+    tokio::select! {
+        _ = builder.serve_connection(TokioIo::new(stream), service) => {}
+        // By itself an error would reset its stream only, and nothing would test what a broken connection does to the others.
+        () = broken.notified() => {}
+    }
+}
+
+async fn serve_http1(stream: impl AsyncRead + AsyncWrite + Unpin, shared: &Arc<Shared>) {
+    let service = service_fn(|request| answer(request, Arc::clone(shared)));
     let connection = http1::Builder::new().header_read_timeout(None).serve_connection(TokioIo::new(stream), service);
     // A broken connection is what many rules are for.
-    let _ = connection.await;
+    drop(connection.await);
+}
+
+async fn answer_or_break(
+    request: Request<Incoming>,
+    shared: Arc<Shared>,
+    broken: Arc<Notify>,
+) -> Result<Response<Body>, Error> {
+    let answered = answer(request, shared).await;
+    if answered.is_err() {
+        broken.notify_one();
+    }
+    answered
 }
 
 async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, Error> {

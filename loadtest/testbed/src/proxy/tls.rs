@@ -1,4 +1,4 @@
-//! Whom the proxy believes to be the API server.
+//! Whom the proxy believes to be the API server, and what shows it to clients as one.
 
 use std::sync::Arc;
 
@@ -6,8 +6,13 @@ use anyhow::{Context, Result, ensure};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+
+use crate::control_plane::ServingCertificate;
+
+/// What clients and servers call HTTP/2 in a TLS handshake (RFC 9113, 3.2).
+pub(super) const HTTP2: &[u8] = b"h2";
 
 /// Whom to believe at an `https` URL; without meaning for `http`.
 #[derive(Clone, Debug)]
@@ -29,6 +34,17 @@ pub(super) fn client_config(trust: &Trust) -> Result<ClientConfig> {
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             .with_no_client_auth(),
     })
+}
+
+/// Ends TLS as the API server does: HTTP/2 for those who speak it.
+pub(super) fn server_config(certificate: &ServingCertificate) -> Result<Arc<ServerConfig>> {
+    let chain = CertificateDer::pem_slice_iter(certificate.certificate_pem.as_bytes()).collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes())?;
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
+    let mut config = builder.with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 fn authorities(pem: &[u8]) -> Result<RootCertStore> {

@@ -8,7 +8,7 @@ use hyper::header::{
     CONNECTION, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
-use hyper::{HeaderMap, Request, Response, Uri};
+use hyper::{HeaderMap, Request, Response, Uri, Version};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -68,6 +68,8 @@ impl Upstream {
             .authority(self.authority.clone())
             .path_and_query(path.unwrap_or(PathAndQuery::from_static("/")))
             .build()?;
+        // Whatever the client speaks.
+        *request.version_mut() = Version::HTTP_11;
         let headers = request.headers_mut();
         // The client below sets the host that it connects to.
         headers.remove(HOST);
