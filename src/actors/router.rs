@@ -1,6 +1,7 @@
 //! Knows every policy: starts, feeds, restarts and stops their actors, and keeps what belongs to a namespace.
 
 mod deny;
+mod gone;
 mod network_policies;
 mod orphans;
 mod policies;
@@ -92,7 +93,14 @@ pub enum RouterMsg {
         stopped: Option<RpcReplyPort<()>>,
     },
     /// Gained shards were read consistently.
-    Loaded(Vec<Stamp>, kube::Result<Loaded>),
+    Loaded {
+        /// Which.
+        stamps: Vec<Stamp>,
+        /// How many lists of the watches had begun before.
+        lists_begun: u64,
+        /// What there is.
+        loaded: kube::Result<Loaded>,
+    },
     /// Time to look for what waits.
     Tick,
     /// Stop every policy actor: no new work; MUST be answered when they have stopped.
@@ -149,8 +157,8 @@ pub struct RouterState {
     policies: BTreeMap<PolicyKey, Entry>,
     /// NetworkPolicies of ours that the watch shows, with the object until its policy's actor has started.
     network_policies: BTreeMap<PolicyKey, Option<Box<NetworkPolicy>>>,
-    /// Policies that exist but do not decode: what they own stays.
-    undecodable: HashSet<PolicyKey>,
+    /// Policies that exist but do not decode, and their resourceVersion: what they own stays.
+    undecodable: HashMap<PolicyKey, u64>,
     /// Namespaces with a default deny, and its resourceVersion.
     denies: HashMap<Arc<str>, u64>,
     terminating: HashSet<Arc<str>>,
@@ -182,15 +190,14 @@ impl Lists {
         self.policies.listing || self.network_policies.listing || self.denies.listing
     }
 
-    /// Whether any list has begun since the start.
-    fn any_begun(&self) -> bool {
-        let Self { policies, network_policies, denies, namespaces: _ } = self;
-        let begun = policies.synced || network_policies.synced || denies.synced;
-        begun || self.any_listing()
+    /// How many lists have begun since the start.
+    fn begun(&self) -> u64 {
+        self.policies.begun + self.network_policies.begun + self.denies.begun
     }
 }
 
 struct ListState<K> {
+    begun: u64,
     synced: bool,
     seen: HashSet<K>,
     listing: bool,
@@ -198,12 +205,13 @@ struct ListState<K> {
 
 impl<K> Default for ListState<K> {
     fn default() -> Self {
-        Self { synced: false, seen: HashSet::new(), listing: false }
+        Self { begun: 0, synced: false, seen: HashSet::new(), listing: false }
     }
 }
 
 impl<K: Clone + Eq + std::hash::Hash> ListState<K> {
     fn begin(&mut self) {
+        self.begun += 1;
         self.listing = true;
         self.seen.clear();
     }
@@ -284,7 +292,7 @@ impl Actor for Router {
             shared,
             policies: BTreeMap::new(),
             network_policies: BTreeMap::new(),
-            undecodable: HashSet::new(),
+            undecodable: HashMap::new(),
             denies: HashMap::new(),
             terminating: HashSet::new(),
             namespaces: HashMap::new(),
@@ -339,7 +347,9 @@ impl Actor for Router {
                     drop(stopped.send(()));
                 }
             }
-            RouterMsg::Loaded(stamps, loaded) => state.loaded(&myself, stamps, loaded).await,
+            RouterMsg::Loaded { stamps, lists_begun, loaded } => {
+                state.loaded(&myself, stamps, lists_begun, loaded).await;
+            }
             RouterMsg::Tick => state.tick(&myself).await,
             RouterMsg::StopPolicies(reply) => {
                 state.stop_policies().await;

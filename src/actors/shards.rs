@@ -51,8 +51,13 @@ pub enum ShardsMsg {
     Router(RouterRef),
     /// It is time to ask whether the fence is there.
     CheckFence,
-    /// The fence was asked; none when it did not answer.
-    FenceChecked(Option<bool>),
+    /// The fence was asked.
+    FenceChecked {
+        /// Which question it answers.
+        number: u64,
+        /// None when it did not answer.
+        fenced: Option<bool>,
+    },
     /// The Lease of a replica that has left is gone, or stays: it may end.
     LeaseDeleted,
     /// Answered once this replica has joined, and holds what it could have at once.
@@ -106,6 +111,8 @@ pub struct ShardsState {
     timer: Option<Timer>,
     generation: u64,
     fenced: Option<bool>,
+    /// How often the fence was asked.
+    fence_checks: u64,
     /// The next look at the fence.
     fence_check: Option<JoinHandle<Result<(), ractor::MessagingErr<ShardsMsg>>>>,
     /// Since when this actor runs.
@@ -168,6 +175,7 @@ impl Actor for Shards {
             timer: None,
             generation: 0,
             fenced: None,
+            fence_checks: 0,
             fence_check: None,
             since: clock.now().boot,
             settled: Vec::new(),
@@ -191,7 +199,9 @@ impl Actor for Shards {
             ShardsMsg::Tick { .. } => return Ok(()),
             ShardsMsg::Router(router) => state.set_router(router),
             ShardsMsg::CheckFence => state.check_fence(&myself),
-            ShardsMsg::FenceChecked(fenced) => state.fence_checked(&myself, fenced),
+            // An answer of before a table went says nothing of the next one: another question is under way.
+            ShardsMsg::FenceChecked { number, .. } if number != state.fence_checks => return Ok(()),
+            ShardsMsg::FenceChecked { fenced, .. } => state.fence_checked(&myself, fenced),
             ShardsMsg::LeaseDeleted => state.left = true,
             ShardsMsg::Settled(reply) => state.settled.push(reply),
             ShardsMsg::Leave(reply) => {
@@ -237,12 +247,12 @@ impl ShardsState {
             let newest_epoch = shards.iter().map(|stamp| stamp.epoch).max();
             tracing::info!(shards = shards.len(), newest_epoch, "shards act");
         }
-        let was_new = self.is_table_new();
+        let (was_new, uid) = (self.is_table_new(), self.table_uid());
         let effects = self.member.step(input, now);
         for effect in effects {
             self.perform(myself, effect, now);
         }
-        if !was_new && self.is_table_new() {
+        if !was_new && self.is_table_new() || uid != self.table_uid() {
             // The table that the fence was seen with is gone: what is known of the fence is old.
             self.check_fence(myself);
         }
@@ -378,12 +388,14 @@ impl ShardsState {
         self.member.snapshot().map_or(self.me.shard_count, |known| known.table.shard_count())
     }
 
-    fn check_fence(&self, myself: &ShardsRef) {
+    fn check_fence(&mut self, myself: &ShardsRef) {
+        self.fence_checks += 1;
+        let number = self.fence_checks;
         let (client, limit) = (self.client.clone(), self.member.timing().write_timeout());
         let myself = myself.clone();
         tokio::spawn(async move {
             let fenced = client.is_fenced(limit).await;
-            drop(myself.cast(ShardsMsg::FenceChecked(fenced)));
+            drop(myself.cast(ShardsMsg::FenceChecked { number, fenced }));
         });
     }
 
@@ -407,6 +419,10 @@ impl ShardsState {
         if let Some(earlier) = self.fence_check.replace(next) {
             earlier.abort();
         }
+    }
+
+    fn table_uid(&self) -> Option<Arc<str>> {
+        self.member.snapshot().map(|known| Arc::clone(&known.uid))
     }
 
     fn is_table_new(&self) -> bool {

@@ -29,11 +29,11 @@ pub fn watch_client(config: Config) -> kube::Result<Client> {
 /// A client for requests that are answered at once: writes, and the reads of gained shards. All of them share one
 /// connection where the server speaks HTTP/2 (as the API server does): with HTTP/1.1 each request under way has one of its own.
 ///
-/// It never repeats a request of which anything was sent: a hidden retry of a 429 would keep from the write queue what it steers
-/// by. A connection that
-/// is not made within `timeout` is given up, and so is one whose bytes are not acknowledged for as long (TCP_USER_TIMEOUT,
-/// RFC 5482): the kernel must not deliver a write long after we have stopped waiting (R1). One that something on the way
-/// keeps open without passing anything on is given up after two time-outs at most, by an HTTP/2 PING (RFC 9113, 6.7).
+/// It never repeats a request of which anything was sent: a hidden retry of a 429 would keep from the write queue what it
+/// steers by. A connection that is not made within `timeout` is given up, and so is one whose bytes are not acknowledged for
+/// as long (TCP_USER_TIMEOUT, RFC 5482): the kernel must not deliver a write long after we have stopped waiting (R1). One
+/// that something on the way keeps open without passing anything on is given up after two time-outs at most, by an HTTP/2
+/// PING (RFC 9113, 6.7).
 ///
 /// Behind an HTTP proxy the connection is the proxy's: HTTP/1.1, and only the time to make it is bounded.
 ///

@@ -131,7 +131,8 @@ fn decode<K: Watched>(object: K, what: &'static str, metrics: &WatchMetrics) -> 
     }
 }
 
-fn name_of(object: &impl Resource<DynamicType = ()>) -> ObjectName {
+/// What it is called, and its version.
+pub fn name_of(object: &impl Resource<DynamicType = ()>) -> ObjectName {
     ObjectName {
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),

@@ -19,8 +19,8 @@ use tokio::sync::OnceCell;
 /// A changed definition is served within a second; a loaded machine is given a multiple.
 const SOON: Duration = Duration::from_secs(30);
 
-/// The control plane that the tests of this file share, with the definition.
-async fn served() -> &'static ControlPlane {
+/// The control plane that tests share, with the definition.
+pub async fn served() -> &'static ControlPlane {
     static SERVED: OnceCell<&'static ControlPlane> = OnceCell::const_new();
     let started = SERVED.get_or_init(|| async {
         let control_plane = ControlPlane::shared().await;

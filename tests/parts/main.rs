@@ -3,4 +3,5 @@
 mod cluster;
 mod crd;
 mod explain;
+mod load;
 mod writer;

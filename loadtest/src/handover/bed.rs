@@ -11,7 +11,7 @@ use egress_domain::shard::table::{Entry, Table};
 use egress_testbed::control_plane::{AuditLevel, ControlPlane, Trust};
 use egress_testbed::dns::DnsServer;
 use egress_testbed::eventually;
-use egress_testbed::proxy::{self, FaultProxy, Rule};
+use egress_testbed::proxy::{FaultProxy, Rule};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -93,12 +93,9 @@ impl Bed {
         let client = control_plane.client();
         let dns = DnsServer::start().await?;
         let judge = Judge::start(&client, OWN_NAMESPACE);
-        let authority = control_plane.ca_pem().as_bytes().to_vec();
         let mut proxies = Vec::new();
-        let certificate = control_plane.serving_certificate(&["127.0.0.1".to_owned()])?;
         for _ in 0..options.size.replicas {
-            let trust = proxy::Trust::Authorities(authority.clone());
-            proxies.push(Arc::new(FaultProxy::start_tls(control_plane.url(), trust, &certificate).await?));
+            proxies.push(Arc::new(FaultProxy::before(&control_plane).await?));
         }
         let program = match &options.program {
             Some(program) => Program::LoadTest(program.clone()),
@@ -320,6 +317,11 @@ impl Bed {
         tokio::time::sleep(self.lease / 8 * (number as u32 % 5)).await;
         all_run(&self.replicas)?;
         Ok(measured)
+    }
+
+    /// What stands between a replica and the API server.
+    pub fn proxy(&self, number: usize) -> &FaultProxy {
+        &self.proxies[number]
     }
 
     /// The next replica from this one on that nothing is the matter with.

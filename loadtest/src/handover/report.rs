@@ -233,7 +233,8 @@ impl Report {
         ensure!(self.extra_writes == 0 && unchanged.0 == 0, "written twice: {}, {unchanged:?}", self.extra_writes);
         ensure!(self.writes_by_moves == 0, "{} writes only because a shard moved", self.writes_by_moves);
         ensure!(self.wrong.is_empty(), "not right in the end: {:?}", self.wrong);
-        ensure!(self.judged > self.policies, "too few revisions to judge: {}", self.judged);
+        let judged = (self.judged, self.judged_statuses);
+        ensure!(judged.0 > self.policies && judged.1 > 0, "too few revisions or statuses to judge: {judged:?}");
         if self.namespaces >= EVEN_FROM {
             ensure!(self.fullest <= FULLEST, "the fullest replica has {:.3} of the mean", self.fullest);
         }

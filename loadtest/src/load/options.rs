@@ -11,7 +11,7 @@ pub struct Options {
     #[command(flatten)]
     pub size: Size,
 
-    /// Length of the measured window of steady, churn, hostile and soak
+    /// Length of the measured window of steady, churn, rotation, hostile and soak
     #[arg(long, value_name = "SECONDS", default_value = "300")]
     pub window_seconds: u64,
 

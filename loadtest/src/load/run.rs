@@ -57,6 +57,8 @@ fn setup(options: &Options) -> Result<std::collections::BTreeMap<String, serde_j
     let mut setup: std::collections::BTreeMap<String, serde_json::Value> = size.into_iter().collect();
     setup.insert("window_seconds".to_owned(), options.window_seconds.into());
     setup.insert("controller".to_owned(), options.controller.clone().unwrap_or_else(|| "ours".to_owned()).into());
+    let cluster = if options.kubeconfig.is_some() { "kubeconfig" } else { "local" };
+    setup.insert("cluster".to_owned(), cluster.into());
     if !options.controller_flags.is_empty() {
         setup.insert("flags".to_owned(), options.controller_flags.join(" ").into());
     }

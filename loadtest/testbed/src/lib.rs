@@ -6,6 +6,7 @@
 //! * [`relay`]: a TCP relay that counts connections and lets them fall silent.
 //! * [`eventually`]: waits for a condition up to a deadline; tests never sleep to synchronise.
 
+mod accept;
 pub mod control_plane;
 pub mod dns;
 mod eventually;

@@ -206,6 +206,23 @@ async fn a_hanging_request_is_never_answered_committed_or_not() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_answer_is_held_until_its_rule_is_removed() -> Result<()> {
+    let bed = Bed::new().await?;
+    let held = bed.proxy.inject(Rule::hold_answer());
+    is_not_answered(&bed, |log| log.iter().any(|logged| logged.upstream_code == Some(200))).await?;
+    let code = bed.code(Method::PATCH, POLICY);
+    let released = async {
+        bed.proxy.wait_for_hits(held, 2, PATIENCE).await?;
+        bed.proxy.remove(held);
+        anyhow::Ok(())
+    };
+    let (code, released) = tokio::join!(code, released);
+    released?;
+    assert_eq!((code?, bed.server.seen().len()), (200, 2));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_closed_connection_is_an_error_of_the_transport() -> Result<()> {
     let bed = Bed::new().await?;
     bed.proxy.inject(Rule::new(Action::Close).times(1));

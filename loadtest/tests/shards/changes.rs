@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::bed::{ended, holder, key, right, small};
 
 /// The shortest that a slow machine bears: each handover takes a few.
-const LEASE: u32 = 5;
+pub const LEASE: u32 = 5;
 /// Enough for a replica to hold three.
 const POLICIES: usize = 12;
 
@@ -30,7 +30,7 @@ enum Moment {
 }
 
 /// The replica that holds most policies, and these.
-fn busiest(bed: &Bed) -> Result<(usize, Vec<usize>)> {
+pub fn busiest(bed: &Bed) -> Result<(usize, Vec<usize>)> {
     let held = |pod: &str| {
         let is_held = |policy: &usize| holder(bed, *policy).is_some_and(|(holder, ..)| holder == pod);
         (0..bed.policies).filter(is_held).collect::<Vec<usize>>()

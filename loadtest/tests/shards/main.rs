@@ -3,7 +3,9 @@
 
 mod bed;
 mod changes;
+mod deletions;
 mod forgeries;
 mod leases;
 mod moves;
 mod tenant;
+mod unseen;

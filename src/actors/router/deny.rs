@@ -54,7 +54,11 @@ impl RouterState {
             }
             WatchEvent::Gone(name) => {
                 if name.version > self.owned.floor(&name.namespace).network_policies {
-                    self.deny_gone(&name.namespace.into());
+                    let namespace: Arc<str> = name.namespace.into();
+                    if self.owned.is_read_soon(&namespace) {
+                        self.owned.gone.denies.note(namespace.clone(), name.version);
+                    }
+                    self.deny_gone(&namespace);
                 }
             }
             WatchEvent::Undecodable(_) => {}

@@ -27,7 +27,11 @@ impl RouterState {
             WatchEvent::Gone(name) => {
                 let is_news = name.version > self.owned.floor(&name.namespace).network_policies;
                 if let Some(policy) = name.name.strip_prefix(EGRESS_PREFIX).filter(|_| is_news) {
-                    self.network_policy_gone(&PolicyKey::new(name.namespace.as_str(), policy));
+                    let key = PolicyKey::new(name.namespace.as_str(), policy);
+                    if self.owned.is_read_soon(&key.namespace) {
+                        self.owned.gone.network_policies.note(key.clone(), name.version);
+                    }
+                    self.network_policy_gone(&key);
                 }
             }
             WatchEvent::Undecodable(_) => {}
@@ -81,6 +85,12 @@ impl RouterState {
                 }
             }
         }
+    }
+
+    /// The watch of the namespaces may be behind: a policy that is passed over now must be read when its shard is gained.
+    pub(super) fn namespace_of_policy_seen(&mut self, namespace: &Arc<str>) {
+        self.lists.namespaces.see(namespace);
+        self.owned.namespace_seen(namespace);
     }
 
     /// Nothing is left to write in it, so nothing is remembered either: names of namespaces that came and went would

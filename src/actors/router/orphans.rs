@@ -21,7 +21,7 @@ impl RouterState {
         let kept = self
             .network_policies
             .iter_mut()
-            .filter(|(key, _)| !self.policies.contains_key(*key) && !self.undecodable.contains(*key))
+            .filter(|(key, _)| !self.policies.contains_key(*key) && !self.undecodable.contains_key(*key))
             .filter(|(key, _)| self.owned.stamp(&key.namespace).is_some_and(|stamp| shards.contains(&stamp)));
         let orphans: Vec<(PolicyKey, Box<NetworkPolicy>)> =
             kept.filter_map(|(key, object)| Some((key.clone(), object.take()?))).collect();

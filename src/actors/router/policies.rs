@@ -47,6 +47,7 @@ impl RouterState {
             WatchEvent::Listing => self.lists.policies.begin(),
             WatchEvent::Seen(object) => {
                 let key = key_of(&object);
+                self.namespace_of_policy_seen(&key.namespace);
                 if !self.owned.holds(&key.namespace) {
                     return;
                 }
@@ -59,19 +60,26 @@ impl RouterState {
                 let version = name.version;
                 let key: PolicyKey = name.into();
                 if self.owned.holds(&key.namespace) && version > self.owned.floor(&key.namespace).policies {
+                    if self.owned.is_read_soon(&key.namespace) {
+                        self.owned.gone.policies.note(key.clone(), version);
+                    }
                     self.policy_gone(&key);
                 }
             }
             WatchEvent::Undecodable(name) => {
                 // It exists, so nothing of it may go; what it said last stands.
+                let version = name.version;
                 let key: PolicyKey = name.into();
+                self.namespace_of_policy_seen(&key.namespace);
                 if self.owned.holds(&key.namespace) {
                     self.lists.policies.see(&key);
-                    self.undecodable.insert(key);
+                    if version > self.owned.floor(&key.namespace).policies {
+                        self.undecodable.insert(key, version);
+                    }
                 }
             }
             WatchEvent::Listed => {
-                let gone = self.lists.policies.end(self.policies.keys().chain(&self.undecodable));
+                let gone = self.lists.policies.end(self.policies.keys().chain(self.undecodable.keys()));
                 for key in gone {
                     self.policy_gone(&key);
                 }
@@ -88,6 +96,9 @@ impl RouterState {
         self.undecodable.remove(&key);
         self.remove_kopf(&key, &object);
         if object.metadata.deletion_timestamp.is_some() {
+            if self.owned.is_read_soon(&key.namespace) {
+                self.owned.gone.policies.note(key.clone(), version);
+            }
             return self.policy_gone(&key);
         }
         let policy = ValidatedPolicy::parse(&object, &self.settings);
@@ -134,7 +145,7 @@ impl RouterState {
     }
 
     pub(super) fn policy_gone(&mut self, key: &PolicyKey) {
-        let undecodable = self.undecodable.remove(key);
+        let undecodable = self.undecodable.remove(key).is_some();
         let running = self.policies.contains_key(key);
         if running {
             self.stop(key);

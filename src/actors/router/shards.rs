@@ -12,6 +12,7 @@ use egress_domain::shard::stamp::Stamp;
 use egress_domain::shard::{ShardId, shard_of};
 use kube::ResourceExt;
 
+use super::gone::Gone;
 use super::network_policies::policy_of;
 use super::policies::key_of;
 use super::{RouterMsg, RouterRef, RouterState, of_namespace};
@@ -21,7 +22,8 @@ use crate::actors::writer::WriterMsg;
 use crate::k8s::load::{Floor, Loaded, Loader, Objects};
 use crate::k8s::watch::version_of;
 
-/// Gained shards that are read together, and act as soon as they have been read: the first must not wait for the last.
+/// Most gained shards that are read together, and act as soon as they have been read: the first must not wait for the last. The
+/// first part has one, each further one twice as many.
 const SHARDS_OF_A_READ: usize = 8;
 
 /// The shards that are ours, and what belongs to them.
@@ -35,6 +37,8 @@ pub(super) struct OwnedShards {
     floors: HashMap<Arc<str>, Floor>,
     /// Gained, and to be read as soon as that can be done.
     to_load: Vec<Stamp>,
+    /// What went of shards that do not act yet.
+    pub(super) gone: Gone,
     weights_changed: bool,
 }
 
@@ -58,6 +62,11 @@ impl OwnedShards {
     /// Whether the policies of the namespace act.
     pub(super) fn acts(&self, namespace: &str) -> bool {
         self.shards.get(&self.shard_of(namespace)).is_some_and(|owned| owned.acts)
+    }
+
+    /// Whether the namespace is ours and does not act yet.
+    pub(super) fn is_read_soon(&self, namespace: &str) -> bool {
+        self.holds(namespace) && !self.acts(namespace)
     }
 
     /// What is decided for the namespace now is decided under this stamp.
@@ -121,7 +130,7 @@ impl RouterState {
             self.owned.shards.insert(stamp.shard, Owned { epoch: stamp.epoch, acts: false });
         }
         // Lists that begin after this are consistent with it; later gains need a read of their own.
-        if self.lists.any_begun() {
+        if self.lists.begun() > 0 {
             self.owned.to_load.extend(stamps);
             self.load(myself);
         }
@@ -144,6 +153,8 @@ impl RouterState {
             }
         }
         let started: HashSet<ShardId> = stamps.iter().map(|stamp| stamp.shard).collect();
+        let count = self.owned.shard_count;
+        self.owned.gone.keep(|namespace| !started.contains(&shard_of(namespace, count)));
         let keys = self.policies.iter().filter(|(_, entry)| entry.actor.is_none()).map(|(key, _)| key.clone());
         let keys: Vec<PolicyKey> = keys.filter(|key| started.contains(&self.owned.shard_of(&key.namespace))).collect();
         let namespaces: HashSet<Arc<str>> = keys.iter().map(|key| key.namespace.clone()).collect();
@@ -167,25 +178,40 @@ impl RouterState {
         let stamps = std::mem::take(&mut self.owned.to_load);
         let mut namespaces = self.owned.namespaces_by_shard(&stamps);
         let whole = Loader::reads_whole_cluster(namespaces.values().map(Vec::len).sum());
-        let parts = stamps.chunks(if whole { stamps.len() } else { SHARDS_OF_A_READ }).map(|part| {
+        let parts = if whole { vec![&stamps[..]] } else { growing_parts(&stamps) };
+        let parts = parts.into_iter().map(|part| {
             let of_part = part.iter().filter_map(|stamp| namespaces.remove(&stamp.shard)).flatten();
             (part.to_vec(), of_part.collect())
         });
         let parts: Vec<(Vec<Stamp>, Vec<Arc<str>>)> = parts.collect();
-        let (loader, myself) = (self.loader.clone(), myself.clone());
+        let (loader, myself, lists_begun) = (self.loader.clone(), myself.clone(), self.lists.begun());
         tokio::spawn(async move {
+            let newest = match loader.newest().await {
+                Ok(newest) => newest,
+                Err(error) => {
+                    drop(myself.cast(RouterMsg::Loaded { stamps, lists_begun, loaded: Err(error) }));
+                    return;
+                }
+            };
             for (stamps, namespaces) in parts {
-                let loaded = loader.load(namespaces).await;
-                drop(myself.cast(RouterMsg::Loaded(stamps, loaded)));
+                let loaded = loader.load(namespaces, newest).await;
+                drop(myself.cast(RouterMsg::Loaded { stamps, lists_begun, loaded }));
             }
         });
     }
 
-    pub(super) async fn loaded(&mut self, myself: &RouterRef, stamps: Vec<Stamp>, loaded: kube::Result<Loaded>) {
+    pub(super) async fn loaded(
+        &mut self,
+        myself: &RouterRef,
+        stamps: Vec<Stamp>,
+        lists_begun: u64,
+        loaded: kube::Result<Loaded>,
+    ) {
         let held = |stamp: &Stamp| self.owned.shards.get(&stamp.shard).is_some_and(|owned| owned.epoch == stamp.epoch);
         let stamps: Vec<Stamp> = stamps.into_iter().filter(held).collect();
         let loaded = match loaded {
-            Ok(loaded) if !self.lists.any_listing() => loaded,
+            Ok(loaded) if self.lists.begun() == lists_begun => loaded,
+            // A list since then does not tell what has gone of what nobody here had seen.
             Ok(_) => return self.owned.to_load.extend(stamps),
             Err(error) => {
                 tracing::warn!(%error, "gained shards could not be read; they are read again");
@@ -213,6 +239,7 @@ impl RouterState {
         let policies = of_namespace(&self.policies, namespace).filter(|(_, entry)| entry.version <= floor.policies);
         let policies: Vec<PolicyKey> = policies.map(|(key, _)| key.clone()).collect();
         policies.iter().for_each(|key| self.stop(key));
+        self.undecodable.retain(|key, version| key.namespace != *namespace || *version > floor.policies);
         let version = |object: &Option<Box<_>>| object.as_ref().map_or(0, |object| version_of(&**object));
         let owned = of_namespace(&self.network_policies, namespace);
         let owned = owned.filter(|(_, object)| version(object) <= floor.network_policies);
@@ -225,18 +252,30 @@ impl RouterState {
 
     async fn take_in(&mut self, myself: &RouterRef, namespace: &Arc<str>, objects: Objects) {
         for object in objects.policies {
-            self.policy_seen(myself, key_of(&object), Box::new(object)).await;
+            let key = key_of(&object);
+            if !self.owned.gone.policies.is_gone(&key, version_of(&object)) {
+                self.policy_seen(myself, key, Box::new(object)).await;
+            }
         }
         for name in objects.undecodable {
-            self.undecodable.insert(PolicyKey::new(namespace.clone(), name.as_str()));
+            let version = name.version;
+            let key: PolicyKey = name.into();
+            if !self.owned.gone.policies.is_gone(&key, version) {
+                self.undecodable.insert(key, version);
+            }
         }
         for object in objects.network_policies {
             let version = version_of(&object);
             if object.name_any() == DEFAULT_DENY {
-                if !self.denies.contains_key(namespace) {
+                let is_gone = self.owned.gone.denies.is_gone(namespace, version);
+                if !is_gone && !self.denies.contains_key(namespace) {
                     self.deny_seen(namespace.clone(), version);
                 }
-            } else if let Some(key) = policy_of(&object).filter(|key| !self.network_policies.contains_key(key)) {
+                continue;
+            }
+            let Some(key) = policy_of(&object) else { continue };
+            let is_gone = self.owned.gone.network_policies.is_gone(&key, version);
+            if !is_gone && !self.network_policies.contains_key(&key) {
                 self.network_policy_seen(key, Box::new(object));
             }
         }
@@ -268,10 +307,11 @@ impl RouterState {
             self.stop(&key);
         }
         self.network_policies.retain(|key, _| !is_gone(&key.namespace));
-        self.undecodable.retain(|key| !is_gone(&key.namespace));
+        self.undecodable.retain(|key, _| !is_gone(&key.namespace));
         self.orphans.retain(|key, _| !is_gone(&key.namespace));
         self.denies.retain(|namespace, _| !is_gone(namespace));
         self.owned.floors.retain(|namespace, _| !is_gone(namespace));
+        self.owned.gone.keep(|namespace| !is_gone(namespace));
         self.owned.to_load.retain(|stamp| !gone.contains(&stamp.shard));
         for namespace in self.namespaces.keys().filter(|namespace| is_gone(namespace)) {
             drop(self.shared.writer.cast(WriterMsg::Withdraw(ObjectKey::DefaultDeny(namespace.clone()))));
@@ -285,5 +325,29 @@ impl RouterState {
         if std::mem::take(&mut self.owned.weights_changed) && self.owned.shard_count > 0 {
             drop(self.shards.cast(ShardsMsg::Input(Input::Weights(self.owned.weights()))));
         }
+    }
+}
+
+fn growing_parts<T>(mut items: &[T]) -> Vec<&[T]> {
+    let mut parts = Vec::new();
+    let mut size = 1;
+    while !items.is_empty() {
+        let (part, rest) = items.split_at(size.min(items.len()));
+        parts.push(part);
+        (items, size) = (rest, (size * 2).min(SHARDS_OF_A_READ));
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_many_shards_does_not_wait_for_others() {
+        let lengths = |count: usize| growing_parts(&vec![(); count]).iter().map(|part| part.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(0), Vec::<usize>::new());
+        assert_eq!(lengths(2), [1, 1]);
+        assert_eq!(lengths(21), [1, 2, 4, 8, 6]);
     }
 }

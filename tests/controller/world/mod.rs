@@ -17,7 +17,7 @@ use egress_domain::network_policy;
 use egress_testbed::control_plane::{ControlPlane, Leased, Replica, Trust};
 use egress_testbed::dns::{DnsServer, RecordType};
 use egress_testbed::eventually;
-use egress_testbed::proxy::{self, FaultProxy};
+use egress_testbed::proxy::FaultProxy;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -83,11 +83,7 @@ impl World {
         let replica = control_plane.replica("egress-controller-0").await?;
         let dns = DnsServer::start().await?;
         let proxy = match options.proxy {
-            true => {
-                let trust = proxy::Trust::Authorities(control_plane.ca_pem().as_bytes().to_vec());
-                let certificate = control_plane.serving_certificate(&["127.0.0.1".to_owned()])?;
-                Some(FaultProxy::start_tls(control_plane.url(), trust, &certificate).await?)
-            }
+            true => Some(FaultProxy::before(&control_plane).await?),
             false => None,
         };
         let client = control_plane.client();

@@ -18,7 +18,7 @@ use egress_domain::shard::stamp::Stamp;
 use egress_domain::write::{Lane, WriteOutcome, WriteRequest};
 use egress_testbed::ControlPlane;
 use egress_testbed::control_plane::Trust;
-use egress_testbed::proxy::{FaultProxy, Trust as ProxyTrust};
+use egress_testbed::proxy::FaultProxy;
 use egress_testbed::relay::TcpRelay;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicySpec};
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
@@ -45,26 +45,19 @@ pub struct Bed {
     tell: mpsc::UnboundedSender<(u32, WriteOutcome)>,
 }
 
-/// Speaks TLS and HTTP/2, as the API server does.
-async fn proxy() -> Result<FaultProxy> {
-    let plane = ControlPlane::shared().await;
-    let certificate = plane.serving_certificate(&["127.0.0.1".to_owned()])?;
-    FaultProxy::start_tls(plane.url(), ProxyTrust::Anyone, &certificate).await
-}
-
 impl Bed {
     pub async fn new() -> Result<Self> {
         Self::with(Gate::open(), PATIENT).await
     }
 
     pub async fn with(gate: Gate, timeout: Duration) -> Result<Self> {
-        let proxy = proxy().await?;
+        let proxy = FaultProxy::before(ControlPlane::shared().await).await?;
         Self::at(&proxy.url(), proxy, gate, timeout).await
     }
 
     /// With a relay of TCP connections before the proxy.
     pub async fn with_relay(timeout: Duration) -> Result<(Self, TcpRelay)> {
-        let proxy = proxy().await?;
+        let proxy = FaultProxy::before(ControlPlane::shared().await).await?;
         let relay = TcpRelay::start(proxy.address()).await?;
         let url = format!("https://{}", relay.address());
         Ok((Self::at(&url, proxy, Gate::open(), timeout).await?, relay))

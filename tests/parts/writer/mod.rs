@@ -1,6 +1,6 @@
 //! The writer against a real API server, directly and through a proxy that makes it fail.
 
-mod bed;
+pub mod bed;
 mod connections;
 mod faults;
 mod outcomes;

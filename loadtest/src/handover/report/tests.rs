@@ -15,7 +15,7 @@ fn good() -> Report {
     let flags = ["handover", "--handovers", "200", "--lease-duration-seconds", "15"];
     let mut report = Report::new(&Arguments::parse_from(flags).options);
     report.faults = [("kill", 30), ("terminate", 33), ("edit-table", 2), ("delete-table", 1)].into();
-    (report.judged, report.audited) = (70_335, 70_289);
+    (report.judged, report.judged_statuses, report.audited) = (70_335, 60_371, 70_289);
     (report.takeovers, report.handovers) = (vec![14.4], vec![0.4]);
     report.moves = vec![(64, 64); 63];
     report.fullest = 1.004;
@@ -49,6 +49,7 @@ fn a_run_with_short_leases_must_have_told_some_times() {
 fn a_judge_that_was_blind_for_a_moment_proves_nothing() {
     fails(|report| report.unseen = vec![17]);
     fails(|report| report.gaps = vec!["NetworkPolicies since 17".to_owned()]);
+    fails(|report| report.judged_statuses = 0);
 }
 
 #[test]

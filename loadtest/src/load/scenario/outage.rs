@@ -6,8 +6,9 @@ use anyhow::Result;
 use egress_testbed::dns::Script;
 use loadtest_report::Report;
 
-use super::{limit_to_answers, patience};
+use super::{ceiling as ceiling_figures, limit_to_answers, patience};
 use crate::load::bed::Bed;
+use crate::load::ceiling;
 use crate::load::figures::Figures;
 use crate::load::options::Options;
 use crate::load::progress::Progress;
@@ -25,6 +26,7 @@ const CHANGED: usize = 10;
 /// When the policies do not become right.
 pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     let mut bed = Bed::open(&options).await?;
+    let ceiling_before = ceiling::measure(&bed, 1).await?;
     limit_to_answers(&bed);
     bed.fill().await?;
     let within = patience(bed.workload.size.policies);
@@ -58,6 +60,9 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     bed.settled("after the second outage", within).await?;
     let second = back.elapsed();
     let counts = bed.observer.reset();
+    bed.ready(within).await?;
+    bed.stop_controller().await?;
+    let ceiling = ceiling_before.lower(ceiling::measure(&bed, 2).await?);
 
     let mut figures = Figures { report: &mut report };
     figures.add("first_seconds", "Right after an outage of 20 s at the start", first.as_secs_f64(), "s");
@@ -69,11 +74,19 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     ] {
         figures.add(name, title, counts.revisions() as f64, "count");
     }
+    for (name, title, took, counts) in [
+        ("first_relative", "Time after the first outage, relative to as many bare applies", first, &after_first),
+        ("second_relative", "Time after the second outage, relative to as many bare applies", second, &counts),
+    ] {
+        let least = counts.revisions() as f64 / ceiling.applies;
+        figures.add(name, title, took.as_secs_f64() / least, "ratio");
+    }
     let all = [at_start, after_first, between, meanwhile, counts];
     let removed: u64 = all.iter().map(|counts| counts.removed).sum();
     figures.add("removed", "Addresses removed", removed as f64, "count");
     let open = all.map(|counts| counts.open).concat();
     figures.add("open", "Revisions that allowed more than was ever answered", open.len() as f64, "count");
     report.notes.extend(open);
+    ceiling_figures::add(&mut report, ceiling);
     Ok(report)
 }

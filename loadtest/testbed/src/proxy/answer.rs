@@ -16,7 +16,7 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Error>;
 /// A Kubernetes Status object as the whole answer.
 pub(super) fn failure(code: u16, reason: &str, retry_after: Option<u32>) -> Response<Body> {
     let body = Bytes::from(status(code, reason).to_string());
-    let mut response = Response::new(Full::new(body).map_err(Error::from).boxed_unsync());
+    let mut response = Response::new(whole(body));
     // A code that HTTP does not know is a mistake in the test; 500 shows it.
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -25,6 +25,11 @@ pub(super) fn failure(code: u16, reason: &str, retry_after: Option<u32>) -> Resp
         headers.insert(RETRY_AFTER, seconds.into());
     }
     response
+}
+
+/// A body that is there in full.
+pub(super) fn whole(body: Bytes) -> Body {
+    Full::new(body).map_err(Error::from).boxed_unsync()
 }
 
 /// The ERROR event of a watch whose resource version is too old.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
-use super::serve::{Shared, accept};
+use super::serve::{Shared, converse};
+use crate::accept::accept;
 
 /// Connections that wait to be accepted: a controller's whole write concurrency at once.
 const BACKLOG: u32 = 1024;
@@ -36,7 +37,7 @@ impl Door {
     pub(super) fn open(&mut self, shared: Arc<Shared>) -> io::Result<()> {
         if self.accepting.is_none() {
             let listener = socket(self.address)?.listen(BACKLOG)?;
-            self.accepting = Some(tokio::spawn(accept(listener, shared)));
+            self.accepting = Some(tokio::spawn(accept(listener, move |stream| converse(stream, Arc::clone(&shared)))));
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ pub use self::target::{Target, Verb};
 pub use self::tls::Trust;
 use self::upstream::Upstream;
 use self::watch::Watches;
-use crate::control_plane::ServingCertificate;
+use crate::control_plane::ControlPlane;
 use crate::dns::thread::{OwnThread, until};
 
 /// A running proxy. Clones share it; it stops with the last clone.
@@ -63,12 +63,14 @@ impl FaultProxy {
         Self::start_with(server, trust, None).await
     }
 
-    /// As [`Self::start`], with TLS and HTTP/2 towards the client.
+    /// Starts before a control plane as if it were its API server: TLS that its clients trust, and HTTP/2.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub async fn start_tls(server: &str, trust: Trust, certificate: &ServingCertificate) -> Result<Self> {
-        Self::start_with(server, trust, Some(tls::server_config(certificate)?)).await
+    pub async fn before(control_plane: &ControlPlane) -> Result<Self> {
+        let trust = Trust::Authorities(control_plane.ca_pem().as_bytes().to_vec());
+        let certificate = control_plane.serving_certificate(&["127.0.0.1".to_owned()])?;
+        Self::start_with(control_plane.url(), trust, Some(tls::server_config(&certificate)?)).await
     }
 
     async fn start_with(server: &str, trust: Trust, tls: Option<Arc<ServerConfig>>) -> Result<Self> {
@@ -106,7 +108,7 @@ impl FaultProxy {
         self.shared.rules.inject(rule)
     }
 
-    /// Takes a rule out of force; requests that it holds stay held.
+    /// Takes a rule out of force; requests that hang stay so, answers that are held go on.
     pub fn remove(&self, id: RuleId) {
         self.shared.rules.remove(id);
     }

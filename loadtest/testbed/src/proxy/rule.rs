@@ -3,7 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::target::{Target, Verb};
+use crate::dns::thread::until;
 
 /// What happens to a request that a rule meets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub enum Action {
     },
     /// Lets the API server commit, then never answers.
     HangAfterCommit,
+    /// Lets the API server answer, and passes that on as soon as the rule is removed.
+    HoldAnswer,
     /// Ends a watch after so many events; meets watches only. Bookmarks and initial events count.
     EndWatch {
         /// Events that still pass; 0 ends the watch at once.
@@ -108,6 +113,11 @@ impl Rule {
     /// Refuses a watch with HTTP 410.
     pub fn gone_at_open() -> Self {
         Self::status(410, "Expired").verb(Verb::Watch)
+    }
+
+    /// Keeps what the API server answered until this rule is removed.
+    pub fn hold_answer() -> Self {
+        Self::new(Action::HoldAnswer)
     }
 
     /// Never answers.
@@ -195,15 +205,21 @@ pub(super) struct Verdict {
     pub(super) delay: Duration,
     /// The first action that is no delay.
     pub(super) action: Option<Action>,
+    /// The rule of this action.
+    pub(super) rule: Option<RuleId>,
 }
 
 /// The rules in force, in the order of their injection.
 #[derive(Debug, Default)]
-pub(super) struct Rules(Mutex<Inner>);
+pub(super) struct Rules {
+    inner: Mutex<Inner>,
+    /// Some rule is not in force any more.
+    removed: Notify,
+}
 
 impl Rules {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn inject(&self, rule: Rule) -> RuleId {
@@ -216,10 +232,16 @@ impl Rules {
 
     pub(super) fn remove(&self, id: RuleId) {
         self.lock().rules.retain(|rule| rule.id != id);
+        self.removed.notify_waiters();
     }
 
     pub(super) fn clear(&self) {
         self.lock().rules.clear();
+        self.removed.notify_waiters();
+    }
+
+    pub(super) async fn removed(&self, id: RuleId) {
+        until(&self.removed, || self.lock().rules.iter().all(|rule| rule.id != id)).await;
     }
 
     pub(super) fn hits(&self, id: RuleId) -> u64 {
@@ -244,6 +266,7 @@ impl Rules {
                 Action::Delay(by) => verdict.delay += *by,
                 action => {
                     verdict.action = Some(action.clone());
+                    verdict.rule = Some(in_force.id);
                     return verdict;
                 }
             }

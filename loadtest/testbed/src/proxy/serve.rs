@@ -1,7 +1,6 @@
 //! From the client's connection to the API server and back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -11,13 +10,12 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-use super::answer::{Body, Error, failure, reason_of};
+use super::answer::{Body, Error, failure, reason_of, whole};
 use super::journal::{Entry, Journal};
 use super::rule::{Action, Rules};
 use super::target::{Target, Verb};
@@ -31,9 +29,6 @@ const MAX_DRAINED: usize = 4 << 20;
 /// Requests under way on an HTTP/2 connection: as many as an API server takes.
 const STREAMS: u32 = 100;
 
-/// Pause after a failed accept (no descriptors left), so that it does not spin.
-const ERROR_PAUSE: Duration = Duration::from_millis(1);
-
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -45,25 +40,7 @@ pub(super) struct Shared {
     pub(super) watches: Arc<Watches>,
 }
 
-/// Accepts for ever; aborting it closes the listener and every connection.
-pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            // Finished connections leave the set, or it would grow for ever.
-            Some(_) = connections.join_next() => continue,
-        };
-        match accepted {
-            Ok((stream, _)) => drop(connections.spawn(converse(stream, Arc::clone(&shared)))),
-            Err(_) => sleep(ERROR_PAUSE).await,
-        }
-    }
-}
-
-async fn converse(stream: TcpStream, shared: Arc<Shared>) {
-    // Without it a watch event waits for the acknowledgement of the one before; a stream that has gone fails below.
-    let _ = stream.set_nodelay(true);
+pub(super) async fn converse(stream: TcpStream, shared: Arc<Shared>) {
     let Some(tls) = &shared.tls else { return serve_http1(stream, &shared).await };
     // A client that does not trust us says so itself.
     let Ok(stream) = TlsAcceptor::from(Arc::clone(tls)).accept(stream).await else { return };
@@ -125,6 +102,19 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
             let upstream_code = commit(request, &shared).await?;
             shared.journal.answered(entry, None, Some(upstream_code));
             std::future::pending().await
+        }
+        Some(Action::HoldAnswer) => {
+            let response = shared.upstream.send(request).await?;
+            let code = response.status().as_u16();
+            let (parts, body) = response.into_parts();
+            // In full: what comes later must not be what the API server says later.
+            let body = Limited::new(body, MAX_DRAINED).collect().await?.to_bytes();
+            shared.journal.answered(entry, None, Some(code));
+            if let Some(rule) = verdict.rule {
+                shared.rules.removed(rule).await;
+            }
+            shared.journal.answered(entry, Some(code), Some(code));
+            Ok(Response::from_parts(parts, whole(body)))
         }
         Some(Action::Hang) => std::future::pending().await,
         Some(Action::Close) => Err("connection closed by a rule".into()),

@@ -1,5 +1,7 @@
 //! The shards of this replica, from being seen in the table to being somebody else's.
 
+use std::time::Duration;
+
 use super::Member;
 use super::types::{Effect, ProbeAnswer, Refused, View};
 use crate::shard::ShardId;
@@ -115,8 +117,10 @@ impl Member {
                 self.probes_refused = 0;
             }
             ProbeAnswer::Fenced => {
+                // The fence sees a new table within milliseconds, as a rule.
+                let wait = FIRST_PROBE_RETRY * (1 << self.probes_refused.min(10));
                 self.probes_refused += 1;
-                self.next_probe = now.boot + self.timing.per_rank();
+                self.next_probe = now.boot + wait.min(self.timing.per_rank());
                 // The first refusals are the time that the table takes to reach the fence.
                 if self.probes_refused == REFUSALS_BEFORE_ALARM {
                     effects.push(Effect::Alarm(Refused::Probe(probed)));
@@ -157,5 +161,7 @@ impl Member {
     }
 }
 
+/// Doubled with each refusal, up to what lies between two ranks.
+const FIRST_PROBE_RETRY: Duration = Duration::from_millis(10);
 /// Three seconds at the default lease: the fence of a busy API server sees a change of the table within one.
 const REFUSALS_BEFORE_ALARM: u32 = 30;
