@@ -15,6 +15,7 @@ use crate::handover::bed::Bed;
 use crate::handover::work::{self, Pace};
 use crate::handover::{Options as HandoverOptions, Size, report};
 use crate::load::figures::MIB;
+use crate::load::requests::{metric, metric_of};
 use crate::load::window::used;
 use crate::replica::Replica;
 
@@ -27,9 +28,11 @@ const SETTLED: Duration = Duration::from_secs(100);
 /// The TTL of the answers is a window, so that each window has one lookup of each host, whatever their moments; and first answers
 /// of such intervals are asked again early, so that they are not all asked at once (ADR 0022).
 const SHORTEST_WINDOW: u64 = 40;
-/// For each policy that there is, between two changes of a host and of a spec: with 10,000 policies, a change each 50 ms. (A host is
+/// For each policy that there is, between two changes of a host and of a spec: with 10,000 policies, a change each 100 ms. (A host is
 /// in the more policies the more there are.) Much more work than it costs to be there, and less than the API server takes.
-const CHANGE_EVERY: Duration = Duration::from_micros(5);
+const CHANGE_EVERY: Duration = Duration::from_micros(10);
+/// What the changes have asked for until a window begins is written by then.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 /// The writes of two windows differ by less, or they cannot be compared.
 const SAME_WORK: f64 = 0.05;
 /// Memory goes up and down by megabytes within a second, and nothing tells when; only a mean can be compared.
@@ -37,8 +40,13 @@ const MEMORY_EVERY: Duration = Duration::from_secs(1);
 /// All replicas together may cost so much more than one alone.
 const MOST_CPU: f64 = 1.10;
 const MOST_MEMORY: f64 = 1.25;
-/// Metrics of a replica: events of its watches, renewals, writes.
-const COUNTED: [&str; 3] = ["egress_watch_events_total", "egress_shards_renewals_total", "egress_writer_writes_total"];
+/// Metrics of a replica, and perhaps one label: events of its watches, renewals, NetworkPolicies and statuses written.
+const COUNTED: [(&str, Option<(&str, &str)>); 4] = [
+    ("egress_watch_events_total", None),
+    ("egress_shards_renewals_total", None),
+    ("egress_writer_writes_total", Some(("kind", "apply"))),
+    ("egress_writer_writes_total", Some(("kind", "status"))),
+];
 /// The work does not become less by being shared: below this the noise is more than the work.
 const LEAST_CPU: f64 = 0.5;
 
@@ -66,8 +74,10 @@ pub struct Cost {
     pub watch_events: f64,
     /// Renewals of their Leases.
     pub renewals: f64,
-    /// Objects that they wrote.
+    /// NetworkPolicies that they wrote.
     pub writes: f64,
+    /// Statuses that they wrote: one that waits is replaced by a newer one, so their number depends on when.
+    pub statuses: f64,
 }
 
 /// What was measured.
@@ -120,7 +130,7 @@ pub async fn run(options: Options) -> Result<Report> {
         size: Size { replicas: options.size.replicas + 1, ..options.size },
         lease_duration_seconds: LEASE_SECONDS,
         seed: 1,
-        only: None,
+        only: Vec::new(),
         unfenced: false,
         program: None,
         pace: Pace {
@@ -140,6 +150,7 @@ pub async fn run(options: Options) -> Result<Report> {
     report::converged(&bed).await?;
     let changes = work::Work::start(&bed);
     tokio::time::sleep(SETTLED).await;
+    bed.nothing_pending(WRITTEN_WITHIN).await?;
 
     eprintln!("one replica, {} s", options.window_seconds);
     let one = measure(&bed, 0..1, window).await?;
@@ -160,6 +171,7 @@ pub async fn run(options: Options) -> Result<Report> {
     first.signal("TERM")?;
     bed.whole(bed.lease * 5).await?;
     tokio::time::sleep(SETTLED).await;
+    bed.nothing_pending(WRITTEN_WITHIN).await?;
     eprintln!("{replicas} replicas, {} s", options.window_seconds);
     let all = measure(&bed, 0..replicas, window).await?;
     drop(changes.stop().await);
@@ -192,7 +204,7 @@ async fn measure(bed: &Bed, which: std::ops::Range<usize>, window: Duration) -> 
     let cpu_seconds = (now.cpu - before.cpu).as_secs_f64() * window.as_secs_f64() / since.elapsed().as_secs_f64();
     ensure!(cpu_seconds > 0.0, "no CPU time was counted");
     let lookups = bed.dns.total() - asked;
-    let [watch_events, renewals, writes] = self::counted(replicas).await?;
+    let [watch_events, renewals, writes, statuses] = self::counted(replicas).await?;
     Ok(Cost {
         cpu_seconds,
         resident_mib: memory.iter().sum::<f64>() / memory.len() as f64 / MIB,
@@ -200,15 +212,17 @@ async fn measure(bed: &Bed, which: std::ops::Range<usize>, window: Duration) -> 
         watch_events: watch_events - counted[0],
         renewals: renewals - counted[1],
         writes: writes - counted[2],
+        statuses: statuses - counted[3],
     })
 }
 
 /// What these replicas have counted themselves since their starts, all together.
-async fn counted(replicas: &[Replica]) -> Result<[f64; 3]> {
-    let mut sums = [0.0; 3];
+async fn counted(replicas: &[Replica]) -> Result<[f64; 4]> {
+    let mut sums = [0.0; 4];
     for replica in replicas {
-        for (sum, name) in sums.iter_mut().zip(COUNTED) {
-            *sum += replica.pages().metric(name).await?;
+        let page = replica.pages().page("/metrics").await?;
+        for (sum, (name, label)) in sums.iter_mut().zip(COUNTED) {
+            *sum += label.map_or_else(|| metric(&page, name), |label| metric_of(&page, name, label));
         }
     }
     Ok(sums)

@@ -285,6 +285,13 @@ impl ShardsState {
                 ask(myself, async move { Input::Cas(client.create_table(&table, limit).await) });
             }
             Effect::Cas { version, uid, table } => {
+                let free = table.free().count();
+                if free > 0 && self.member.role() == Role::Leaving {
+                    tracing::warn!(
+                        free,
+                        "no other replica is known to be alive: shards are left to whoever takes them"
+                    );
+                }
                 ask(myself, async move { Input::Cas(client.replace_table(version, &uid, &table, limit).await) });
             }
             Effect::ReadLease { pod, lease } => ask(myself, async move {

@@ -78,10 +78,13 @@ pub(super) fn follow(
     };
     let ours = watcher::Config::default().labels(&format!("{COMPONENT_LABEL}={COMPONENT}"));
     let tables = Api::<PartialObjectMeta<EgressShardTable>>::all(client.clone());
-    [
-        AbortOnDropHandle::new(tokio::spawn(watch(tables, table, "shard-table", metrics.clone(), on_table))),
-        AbortOnDropHandle::new(tokio::spawn(watch(leases.leases(), ours, "leases", metrics.clone(), on_lease))),
-    ]
+    let silence = {
+        let leases = leases.clone();
+        move || leases.longest_silence()
+    };
+    let on_table = watch(tables, table, "shard-table", metrics.clone(), || Duration::MAX, on_table);
+    let on_lease = watch(leases.leases(), ours, "leases", metrics.clone(), silence, on_lease);
+    [AbortOnDropHandle::new(tokio::spawn(on_table)), AbortOnDropHandle::new(tokio::spawn(on_lease))]
 }
 
 /// The characters that a pod's name may have.

@@ -1,6 +1,7 @@
 //! The watches that feed the router.
 
 use std::future::Future;
+use std::time::Duration;
 
 use egress_domain::api::{EgressPolicy, FIELD_MANAGER, MANAGED_BY_LABEL};
 use egress_domain::object::DEFAULT_DENY;
@@ -77,6 +78,7 @@ fn one<K: Watched<Object: Send>>(
             let router = router.clone();
             async move { router.call(|reply| message(event, reply), None).await.is_ok_and(|answer| answer.is_success()) }
         };
-        watch(api, config, what, metrics, deliver).await;
+        // Nothing may ever change; the client gives up a connection without a byte after five minutes.
+        watch(api, config, what, metrics, || Duration::MAX, deliver).await;
     }
 }

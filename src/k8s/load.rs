@@ -7,14 +7,13 @@ use std::time::Duration;
 use egress_domain::api::EgressPolicy;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::api::{ListParams, VersionMatch};
 use kube::core::{DeserializeGuard, ObjectList};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use super::watch::{ObjectName, name_of};
+use super::watch::{ObjectName, name_of, revision};
 
 /// More namespaces than this are read by two lists of the whole cluster: two requests for each would take longer.
 const MAX_SINGLE_NAMESPACES: usize = 500;
@@ -94,7 +93,8 @@ impl Loader {
         K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
     {
         let api = Api::<K>::all(self.client.clone());
-        Ok(revision_of(&self.page(api.list_metadata(&ListParams::default().limit(1))).await?.metadata))
+        let page = self.page(api.list_metadata(&ListParams::default().limit(1))).await?;
+        Ok(revision(page.metadata.resource_version.as_deref()))
     }
 
     /// Reads these namespaces as they are, or were after `newest`.
@@ -160,9 +160,9 @@ impl Loader {
             };
             let ObjectList { metadata, items, .. } = page;
             all.extend(items.into_iter().filter(&wanted));
-            match metadata.continue_.clone().filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => return Ok((all, revision_of(&metadata))),
+            match metadata.continue_.as_deref().filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(token),
+                None => return Ok((all, revision(metadata.resource_version.as_deref()))),
             }
         }
     }
@@ -173,11 +173,6 @@ impl Loader {
         let page = tokio::time::timeout(PAGE_WITHIN, request).await;
         page.map_err(|late| kube::Error::Service(Box::new(late)))?
     }
-}
-
-/// Of a list; 0 where it is no number, which keeps a replica from joining in the first place.
-fn revision_of(list: &ListMeta) -> u64 {
-    list.resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 impl Loaded {

@@ -5,6 +5,7 @@
 //! * A Lease is renewed by a merge patch without a version, which undoes whatever somebody wrote into it. The API server
 //!   refuses a PUT without one.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use egress_domain::shard::member::{CasAnswer, ProbeAnswer, TableRead};
 use egress_domain::shard::observe::Renewal;
 use egress_domain::shard::stamp::Stamp;
 use egress_domain::shard::table::{Incarnation, Snapshot, Table};
-use egress_domain::shard::timing::Timing;
+use egress_domain::shard::timing::{DEFAULT_LEASE, Timing};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -57,6 +58,8 @@ pub struct ShardClient {
     place: Arc<Place>,
     /// The life that wrote the Lease last, and the Lease's uid.
     written: Arc<Mutex<Option<(u32, String)>>>,
+    /// Lease duration of the last renewal, in milliseconds.
+    lease_millis: Arc<AtomicU64>,
 }
 
 /// Why there is no answer.
@@ -76,7 +79,14 @@ pub enum NoAnswer {
 impl ShardClient {
     /// `client` must not retry, and must not be used for anything else.
     pub fn new(client: Client, place: Place) -> Self {
-        Self { client, place: Arc::new(place), written: Arc::default() }
+        Self { client, place: Arc::new(place), written: Arc::default(), lease_millis: Arc::default() }
+    }
+
+    /// The watch of our Leases must not be silent for longer: it shows the renewals of this replica, too.
+    pub fn longest_silence(&self) -> Duration {
+        let lease = Duration::from_millis(self.lease_millis.load(Ordering::Relaxed));
+        let known = (!lease.is_zero()).then_some(lease);
+        Timing { lease: known.unwrap_or(DEFAULT_LEASE) }.longest_silence()
     }
 
     /// A renewal: writes the Lease, then reads the table. The first of a life makes the Lease where there is none; the
@@ -85,6 +95,7 @@ impl ShardClient {
     /// # Errors
     /// When either fails; the Lease may have been written.
     pub async fn renew(&self, incarnation: &Incarnation, timing: Timing) -> Result<TableRead, NoAnswer> {
+        self.lease_millis.store(timing.lease.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
         let mut lease = self.lease(incarnation, timing);
         let name = lease.name_any();
         let known = self.written().clone().filter(|(life, _)| *life == incarnation.life);

@@ -1,8 +1,9 @@
 //! Watches that survive: objects that do not decode are counted and skipped, a lost connection resumes, 410 lists
-//! anew, errors back off.
+//! anew, errors back off, and one that is silent for longer than it can be is opened again.
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::time::Duration;
 
 use egress_domain::api::{EgressPolicy, EgressShardTable};
 use egress_domain::object::PolicyKey;
@@ -89,32 +90,41 @@ always_decodes!(
     Lease
 );
 
-/// Watches `api` for ever, one event outstanding at a time; ends when `deliver` says that nobody listens any more.
+/// Watches `api` for ever, one event outstanding at a time; ends when `deliver` says that nobody listens any more. One that has
+/// neither an event nor an error for longer than `longest_silence` lists anew: its connection may be there on this side only.
 pub async fn watch<K: Watched, F: Future<Output = bool>>(
     api: Api<K>,
     config: watcher::Config,
     what: &'static str,
     metrics: WatchMetrics,
+    longest_silence: impl Fn() -> Duration,
     deliver: impl Fn(WatchEvent<K::Object>) -> F,
 ) {
-    let stream = watcher(api, config).backoff(watch_backoff());
-    pin_mut!(stream);
-    while let Some(next) = stream.next().await {
-        let event = match next {
-            Ok(watcher::Event::Init) => WatchEvent::Listing,
-            Ok(watcher::Event::InitDone) => WatchEvent::Listed,
-            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => decode(object, what, &metrics),
-            Ok(watcher::Event::Delete(object)) => WatchEvent::Gone(name_of(&object)),
-            Err(error) => {
-                metrics.error(what);
-                report(what, &error);
-                continue;
+    loop {
+        let stream = watcher(api.clone(), config.clone()).backoff(watch_backoff());
+        pin_mut!(stream);
+        while let Ok(next) = tokio::time::timeout(longest_silence(), stream.next()).await {
+            let event = match next {
+                Some(Ok(watcher::Event::Init)) => WatchEvent::Listing,
+                Some(Ok(watcher::Event::InitDone)) => WatchEvent::Listed,
+                Some(Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object))) => {
+                    decode(object, what, &metrics)
+                }
+                Some(Ok(watcher::Event::Delete(object))) => WatchEvent::Gone(name_of(&object)),
+                Some(Err(error)) => {
+                    metrics.error(what);
+                    report(what, &error);
+                    continue;
+                }
+                None => return,
+            };
+            metrics.event(what);
+            if !deliver(event).await {
+                return;
             }
-        };
-        metrics.event(what);
-        if !deliver(event).await {
-            return;
         }
+        metrics.error(what);
+        tracing::warn!(what, "the watch has been silent for too long; it is opened again");
     }
 }
 
@@ -142,7 +152,12 @@ pub fn name_of(object: &impl Resource<DynamicType = ()>) -> ObjectName {
 
 /// resourceVersion as a number.
 pub fn version_of(object: &impl Resource) -> u64 {
-    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+    revision(object.meta().resource_version.as_deref())
+}
+
+/// A resourceVersion as a number; 0 where it is none, which keeps a replica from joining in the first place.
+pub fn revision(version: Option<&str>) -> u64 {
+    version.and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 fn report(what: &'static str, error: &watcher::Error) {

@@ -30,6 +30,11 @@ use crate::replica::{Program, Replica, all_run};
 pub const OWN_NAMESPACE: &str = "egress-controller";
 /// Least patience with what replicas do: a busy machine's, not a limit of the protocol.
 const ACTS_WITHIN: Duration = Duration::from_secs(120);
+/// Metrics of a replica: shards whose policies act, and writes that wait.
+const OWNED: &str = "egress_shards_owned";
+const PENDING: &str = "egress_writer_pending";
+/// Lines of the log of a replica that went in another way than it should.
+const TOLD_OF_A_LEAVER: usize = 40;
 
 /// See the module documentation.
 pub struct Bed {
@@ -68,6 +73,17 @@ pub struct Measured {
     pub whole_handover: Option<Duration>,
     /// Shards that were given to others when a replica went, and those that it held. None where other faults move some, too.
     pub moved: Option<(usize, usize)>,
+}
+
+/// A replica went.
+#[derive(Clone, Copy, Debug)]
+struct Removed {
+    /// The first table without it.
+    version: u64,
+    /// When that was seen.
+    at: Instant,
+    /// The first table since then in which no shard is free.
+    given: u64,
 }
 
 /// When replicas acted on what they were given.
@@ -235,6 +251,31 @@ impl Bed {
         Ok(())
     }
 
+    /// Waits until every replica acts on all that the table gives it.
+    async fn at_rest(&self, within: Duration) -> Result<()> {
+        let rest = async || {
+            let table = self.judge.table().context("there is no table")?;
+            for replica in &self.replicas {
+                let (given, acts) = (table.held_by(&replica.pod).count(), replica.pages().metric(OWNED).await?);
+                ensure!(acts == given as f64, "{} acts on {acts} of its {given} shards", replica.pod);
+            }
+            anyhow::Ok(())
+        };
+        eventually(within, rest).await
+    }
+
+    /// Waits until no replica has a write to make.
+    pub async fn nothing_pending(&self, within: Duration) -> Result<()> {
+        let idle = async || {
+            for replica in &self.replicas {
+                let pending = replica.pages().metric(PENDING).await?;
+                ensure!(pending == 0.0, "{} writes of {} wait", pending, replica.pod);
+            }
+            anyhow::Ok(())
+        };
+        eventually(within, idle).await
+    }
+
     /// Brings a fault about, and waits for what it leads to.
     pub async fn suffer(&mut self, fault: &Fault, number: usize) -> Result<Measured> {
         let mut measured = Measured::default();
@@ -244,15 +285,16 @@ impl Bed {
             self.healed().await;
             self.table_seen().await?;
             self.whole(self.patience(8)).await?;
+            self.at_rest(self.patience(8)).await?;
         }
         match fault.meets(|victim| self.healthy(victim)) {
             Fault::Kill(victim) => {
                 let (since, version) = (Instant::now(), self.judge.table_version());
                 let pod = self.replicas[victim].pod.clone();
                 self.replicas[victim].signal("KILL")?;
-                let (removed, _) = self.removed(&pod, version, self.patience(4)).await?;
-                measured.moved = self.moved(&pod, version, removed);
-                measured.takeover = self.acted(removed, &pod).await?.map(|acted| acted.whole.duration_since(since));
+                let gone = self.removed(&pod, version, self.patience(4)).await?;
+                measured.moved = self.moved(&pod, version, gone.given);
+                measured.takeover = self.acted(&gone, &pod).await?.map(|acted| acted.whole.duration_since(since));
                 self.replicas[victim] = self.new_pod(victim).await?;
             }
             Fault::Restart(victim) => {
@@ -264,11 +306,15 @@ impl Bed {
                 let version = self.judge.table_version();
                 let pod = self.replicas[victim].pod.clone();
                 self.replicas[victim].signal("TERM")?;
-                let (removed, at) = self.removed(&pod, version, self.patience(8)).await?;
-                measured.moved = self.moved(&pod, version, removed);
-                let acted = self.acted(removed, &pod).await?;
-                measured.handover = acted.map(|acted| acted.first.saturating_duration_since(at));
-                measured.whole_handover = acted.map(|acted| acted.whole.saturating_duration_since(at));
+                let gone = self.removed(&pod, version, self.patience(8)).await?;
+                measured.moved = self.moved(&pod, version, gone.given);
+                if gone.version != gone.given || measured.moved.is_some_and(|(moved, held)| moved != held) {
+                    let replica = &self.replicas[victim];
+                    eprintln!("--- {pod} left {gone:?}\n{}", replica.tail(TOLD_OF_A_LEAVER).join("\n"));
+                }
+                let acted = self.acted(&gone, &pod).await?;
+                measured.handover = acted.map(|acted| acted.first.saturating_duration_since(gone.at));
+                measured.whole_handover = acted.map(|acted| acted.whole.saturating_duration_since(gone.at));
                 self.replicas[victim] = self.new_pod(victim).await?;
             }
             Fault::Pause(victim) => {
@@ -339,36 +385,44 @@ impl Bed {
         }
     }
 
-    /// Waits for the table without this member; its version, and when it was seen.
-    async fn removed(&self, pod: &str, since: u64, within: Duration) -> Result<(u64, Instant)> {
+    /// Waits for the table without this member, and until all shards are somebody's.
+    async fn removed(&self, pod: &str, since: u64, within: Duration) -> Result<Removed> {
         eventually(within, async || {
             let tables = self.judge.tables_since(since);
             let gone = |table: &Table| {
                 !table.members.contains_key(pod)
                     && table.shards.iter().all(|entry| entry.holder.as_deref() != Some(pod))
             };
-            let found = tables.into_iter().find(|(_, (_, table))| table.as_ref().is_some_and(|table| gone(table)));
-            found.map(|(version, (at, _))| (version, at)).with_context(|| format!("{pod} is still in the table"))
+            let mut without = tables.iter().filter_map(|(version, (at, table))| Some((*version, *at, table.as_ref()?)));
+            let (version, at, table) =
+                without.find(|(_, _, table)| gone(table)).with_context(|| format!("{pod} is still in the table"))?;
+            let is_given = |table: &Table| table.free().next().is_none();
+            // A replica that knows of no other that lives leaves its shards to whoever takes them.
+            let later = without.find(|(_, _, table)| is_given(table)).map(|(version, _, _)| version);
+            let given = if is_given(table) { Some(version) } else { later };
+            Ok(Removed { version, at, given: given.context("shards are free")? })
         })
         .await
     }
 
-    /// Shards that moved while a replica went, and those that it held before.
+    /// Shards that moved while a replica went, and those that it held before. None when times are not judged.
     fn moved(&self, pod: &str, since: u64, until: u64) -> Option<(usize, usize)> {
         let (_, (_, before)) = self.judge.tables_since(since).into_iter().next()?;
         let held = before?.held_by(pod).count();
         self.is_timed.then(|| (self.judge.moved(since, until), held))
     }
 
-    /// Waits until every replica that got shards by this change of the table acts on them. None where nobody can say: the
-    /// table was new, or they were given to others before.
-    async fn acted(&self, version: u64, without: &str) -> Result<Option<Acted>> {
+    /// Waits until every replica that got shards of this one acts on them. None where nobody can say: the table was new, or
+    /// they were given to others before.
+    async fn acted(&self, gone: &Removed, without: &str) -> Result<Option<Acted>> {
         let tables = self.judge.tables_since(0);
-        let now = tables.iter().find(|(at, _)| *at == version).and_then(|(_, (_, table))| table.clone());
-        let before = tables.iter().rfind(|(at, _)| *at < version).and_then(|(_, (_, table))| table.clone());
+        let now = tables.iter().find(|(version, _)| *version == gone.given).and_then(|(_, (_, table))| table.clone());
+        let before =
+            tables.iter().rfind(|(version, _)| *version < gone.version).and_then(|(_, (_, table))| table.clone());
         let (Some(now), Some(before)) = (now, before) else { return Ok(None) };
         let mut gained: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-        for (new, _) in now.shards.iter().zip(&before.shards).filter(|(new, old)| new != old) {
+        // A replica that lapsed and joined again has new epochs for what was its own before.
+        for (new, _) in now.shards.iter().zip(&before.shards).filter(|(new, old)| new.holder != old.holder) {
             if let Entry { holder: Some(pod), epoch } = new {
                 let (newest, count) = gained.entry(pod).or_default();
                 (*newest, *count) = ((*newest).max(*epoch), *count + 1);

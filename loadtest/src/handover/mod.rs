@@ -47,9 +47,9 @@ pub struct Options {
     /// Seed of the faults
     #[arg(long, value_name = "N", default_value = "1")]
     pub seed: u64,
-    /// Only faults of this kind
-    #[arg(long, value_name = "KIND")]
-    pub only: Option<String>,
+    /// Only faults of these kinds
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = Fault::KINDS)]
+    pub only: Vec<String>,
     /// The control run: no fence in the API server and no deadline in the replicas. It must show stale writes
     #[arg(long)]
     pub unfenced: bool,

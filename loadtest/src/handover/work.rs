@@ -7,11 +7,9 @@ use std::time::Duration;
 use egress_domain::api::EgressPolicy;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use rand::rngs::StdRng;
-use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::bed::Bed;
 
@@ -34,6 +32,9 @@ impl Default for Pace {
 
 /// The answers of every fourth host never change, nor do the specs of the policies that name it.
 const QUIET: usize = 4;
+/// Hosts and policies change in turn, so that windows of the same length have the same changes; a prime, so that all come and
+/// neighbours do not follow each other.
+const STRIDE: usize = 7_919;
 /// Before a change without an answer is sent again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -100,40 +101,38 @@ impl Work {
         let (client, dns) = (bed.client.clone(), bed.dns.clone());
         let (policies, namespaces, pace) = (bed.policies, bed.namespaces, bed.pace);
         let task = tokio::spawn(async move {
-            let mut random = StdRng::seed_from_u64(7);
             let mut changed = Changed::default();
             // At a steady rate, however long the API server takes: windows of a run are compared with each other.
             let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + pace.every, pace.every);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+            let mut patches = JoinSet::new();
             for round in 1.. {
                 tokio::select! {
                     _ = stopped.changed() => break,
                     _ = ticks.tick() => {}
                 }
-                let number = random.random_range(0..pace.hosts);
+                let number = round * STRIDE % pace.hosts;
                 if !pace.is_quiet(number) {
-                    let new = address(number, round);
+                    let new = address(number, round / pace.hosts + 1);
                     dns.set_host(&host(number), &[new], pace.ttl);
                     changed.hosts.insert(number, new);
                     for policy in (0..policies).filter(|policy| pace.host_of(*policy) == number) {
                         *changed.changes.entry(policy).or_default() += 1;
                     }
                 }
-                let number = random.random_range(0..policies);
+                // Not one of those whose host has just changed.
+                let number = (round * STRIDE + pace.hosts / 2) % policies;
                 if !pace.is_quiet(number) {
-                    let block = format!("192.0.2.{}/32", round % 256);
+                    let block = format!("192.0.2.{}/32", (round / policies + 1) % 256);
                     let object = policy(number, namespaces, pace.host_of(number), Some(&block));
                     let api = Api::<EgressPolicy>::namespaced(client.clone(), &namespace_of(number, namespaces));
-                    let patch = Patch::Merge(json!({"spec": object.spec}));
-                    // Without an answer it may have been stored: the same again changes nothing more.
-                    while let Err(error) = api.patch(&object.name_any(), &PatchParams::default(), &patch).await {
-                        eprintln!("a change is sent again: {error}");
-                        tokio::time::sleep(RETRY).await;
-                    }
+                    // The next one of the same policy comes after all others.
+                    patches.spawn(change_spec(api, object));
                     changed.blocks.insert(number, block);
                     *changed.changes.entry(number).or_default() += 1;
                 }
+                while patches.try_join_next().is_some() {}
             }
+            patches.join_all().await;
             changed
         });
         Self { stop, task }
@@ -142,5 +141,15 @@ impl Work {
     pub async fn stop(self) -> Changed {
         self.stop.send_replace(true);
         self.task.await.unwrap_or_default()
+    }
+}
+
+/// Gives a policy this spec.
+async fn change_spec(api: Api<EgressPolicy>, object: EgressPolicy) {
+    let patch = Patch::Merge(json!({"spec": object.spec}));
+    // Without an answer it may have been stored: the same again changes nothing more.
+    while let Err(error) = api.patch(&object.name_any(), &PatchParams::default(), &patch).await {
+        eprintln!("a change is sent again: {error}");
+        tokio::time::sleep(RETRY).await;
     }
 }

@@ -80,6 +80,14 @@ pub fn metric(page: &str, metric: &str) -> f64 {
     page.lines().filter_map(series).filter(|(name, _, _)| *name == metric).map(|(_, _, value)| value).sum()
 }
 
+/// The same of the series that have a label of this name and value.
+#[must_use]
+pub fn metric_of(page: &str, metric: &str, (name, value): (&str, &str)) -> f64 {
+    let wanted =
+        page.lines().filter_map(series).filter(|(found, labels, _)| *found == metric && label(labels, name) == value);
+    wanted.map(|(_, _, value)| value).sum()
+}
+
 /// The upper bound of the bucket of a histogram in which a quantile lies; none if nothing was observed.
 #[must_use]
 pub fn quantile(page: &str, histogram: &str, q: f64) -> Option<f64> {
@@ -135,5 +143,6 @@ mod tests {
     fn a_metric_is_the_sum_of_its_series_and_of_no_other() {
         let page = "# TYPE writes counter\nwrites{a=\"1\"} 2\nwrites{a=\"2\"} 3\nwrites_total 9\n";
         assert!((metric(page, "writes") - 5.0).abs() < f64::EPSILON);
+        assert!((metric_of(page, "writes", ("a", "2")) - 3.0).abs() < f64::EPSILON);
     }
 }

@@ -160,6 +160,12 @@ impl Cost {
         ["PUT", "PATCH", "APPLY"].iter().map(|verb| self.requests.of(verb, "egresspolicies/status")).sum()
     }
 
+    /// Events that were made.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.requests.of("POST", "events")
+    }
+
     /// Requests of the controller that concern policies, their NetworkPolicies and default denies.
     #[must_use]
     pub fn policy_requests(&self) -> u64 {

@@ -20,7 +20,7 @@ pub async fn small(replicas: usize, namespaces: usize, policies: usize, lease: u
         size: Size { replicas, namespaces, policies },
         lease_duration_seconds: lease,
         seed: 1,
-        only: None,
+        only: Vec::new(),
         unfenced: false,
         program: Some(PathBuf::from(env!("CARGO_BIN_EXE_loadtest"))),
         pace: Pace { hosts: policies, ttl: TTL, every: Duration::MAX },
@@ -48,8 +48,13 @@ pub fn name(policy: usize) -> String {
 
 /// The pod that the table gives a policy to, and under which shard and epoch.
 pub fn holder(bed: &Bed, policy: usize) -> Option<(String, ShardId, u64)> {
+    holder_of_namespace(bed, &work::namespace_of(policy, bed.namespaces))
+}
+
+/// The same of a namespace, which need not exist.
+pub fn holder_of_namespace(bed: &Bed, namespace: &str) -> Option<(String, ShardId, u64)> {
     let table = bed.judge.table()?;
-    let shard = shard_of(&work::namespace_of(policy, bed.namespaces), table.shard_count());
+    let shard = shard_of(namespace, table.shard_count());
     let entry = table.shards.get(usize::from(shard.0))?;
     Some((entry.holder.as_deref()?.to_owned(), shard, entry.epoch))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use egress_domain::api::{EgressShardTable, SHARD_TABLE};
 use egress_testbed::eventually;
+use egress_testbed::proxy::{Action, Rule, Verb, WatchEnd};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
@@ -111,4 +112,18 @@ async fn the_leases_of_a_tenant_move_nothing_and_keep_no_dead_replica_alive() ->
     };
     eventually(bed.patience(4), taken_over).await?;
     bed.whole(bed.patience(4)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_of_the_leases_that_says_nothing_more_is_opened_again() -> Result<()> {
+    let bed = small(2, 4, 4, LEASE).await?;
+    let proxy = bed.proxy(0);
+    // As on a connection that something on the way has forgotten: the server closed nothing, and the client sends nothing.
+    let stall = Action::EndWatch { after: 0, how: WatchEnd::Stall };
+    let stalled = proxy.inject(Rule::new(stall).verb(Verb::Watch).resource("leases"));
+    ensure!(proxy.cut_watches("leases") > 0, "it watches Leases");
+    proxy.wait_for_hits(stalled, 1, bed.patience(1)).await?;
+    proxy.remove(stalled);
+    let opened = proxy.count(Verb::Watch, "leases");
+    proxy.wait_for(Verb::Watch, "leases", opened + 1, bed.patience(1)).await
 }

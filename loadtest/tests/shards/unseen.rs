@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result, ensure};
 use egress_domain::api::EgressPolicy;
-use egress_domain::shard::shard_of;
 use egress_testbed::eventually;
 use egress_testbed::proxy::{Action, Rule, Verb, WatchEnd};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -12,15 +11,15 @@ use loadtest::fill::create_namespaces;
 use loadtest::handover::bed::Bed;
 use loadtest::handover::work;
 
-use crate::bed::small;
+use crate::bed::{ended, holder_of_namespace, small};
 use crate::changes::LEASE;
 
 /// A namespace that does not exist yet and whose shard this replica holds.
 fn free_name(bed: &Bed, replica: usize) -> Result<String> {
-    let table = bed.judge.table().context("there is no table")?;
-    let holder = |name: &str| table.shards[usize::from(shard_of(name, table.shard_count()).0)].holder.clone();
-    let mut names = (0..).map(|number| format!("late-{number}"));
-    names.find(|name| holder(name).as_deref() == Some(&bed.replicas[replica].pod)).context("a name")
+    let pod = &bed.replicas[replica].pod;
+    let is_held = |name: &String| holder_of_namespace(bed, name).is_some_and(|(holder, ..)| holder == *pod);
+    // Many times more names than it takes.
+    (0..1_000).map(|number| format!("late-{number}")).find(is_held).context("a name")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,7 +47,7 @@ async fn a_policy_of_a_namespace_that_the_next_holder_has_not_been_shown_is_take
     eventually(bed.patience(4), async || allows(&before).await).await?;
 
     bed.replicas[leaver].signal("TERM")?;
-    crate::bed::ended(&bed, &bed.replicas[leaver]).await?;
+    ended(&bed, &bed.replicas[leaver]).await?;
     let after = work::address(0, 1);
     bed.dns.set_host(&work::host(0), &[after], bed.pace.ttl);
     let after = after.to_string();

@@ -60,10 +60,7 @@ impl RouterState {
                 let version = name.version;
                 let key: PolicyKey = name.into();
                 if self.owned.holds(&key.namespace) && version > self.owned.floor(&key.namespace).policies {
-                    if self.owned.is_read_soon(&key.namespace) {
-                        self.owned.gone.policies.note(key.clone(), version);
-                    }
-                    self.policy_gone(&key);
+                    self.policy_ended(&key, version);
                 }
             }
             WatchEvent::Undecodable(name) => {
@@ -96,10 +93,7 @@ impl RouterState {
         self.undecodable.remove(&key);
         self.remove_kopf(&key, &object);
         if object.metadata.deletion_timestamp.is_some() {
-            if self.owned.is_read_soon(&key.namespace) {
-                self.owned.gone.policies.note(key.clone(), version);
-            }
-            return self.policy_gone(&key);
+            return self.policy_ended(&key, version);
         }
         let policy = ValidatedPolicy::parse(&object, &self.settings);
         let hosts = policy.host_names().len();
@@ -142,6 +136,14 @@ impl RouterState {
             self.share_hosts(&key.namespace);
             self.start(myself, &key).await;
         }
+    }
+
+    /// The watch showed its end.
+    fn policy_ended(&mut self, key: &PolicyKey, version: u64) {
+        if self.owned.is_read_soon(&key.namespace) {
+            self.owned.gone.policies.note(key.clone(), version);
+        }
+        self.policy_gone(key);
     }
 
     pub(super) fn policy_gone(&mut self, key: &PolicyKey) {

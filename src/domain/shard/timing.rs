@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Lease duration of a table that is made anew.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(15);
 
+/// A watch that failed is opened again within three seconds, and then needs a connection.
+const LEAST_SILENCE: Duration = Duration::from_secs(4);
+
 /// The times that follow from one lease duration D.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
@@ -54,6 +57,12 @@ impl Timing {
         self.lease / 2
     }
 
+    /// A watch of the Leases that has shown nothing for so long is broken, since it would have shown our own renewals. Below
+    /// [`Self::fresh`] from a lease of 8 s on; with shorter ones a watch that waits to be opened again is not interrupted.
+    pub fn longest_silence(self) -> Duration {
+        (self.renew_every() * 2 + self.renew_timeout()).max(LEAST_SILENCE)
+    }
+
     /// Between two members that see the same work: the later one finds it done.
     pub fn per_rank(self) -> Duration {
         Duration::from_millis(100).min(self.lease / 20)
@@ -73,6 +82,8 @@ mod tests {
         assert_eq!(timing.write_timeout(), Duration::from_secs(3));
         assert_eq!(timing.margin(), Duration::from_millis(3_200));
         assert_eq!(timing.fence(), Duration::from_millis(11_800));
+        assert_eq!(timing.longest_silence(), Duration::from_secs(5));
+        assert!(timing.longest_silence() < timing.fresh());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::load::ceiling;
 use crate::load::figures::Figures;
 use crate::load::options::Options;
 use crate::load::progress::Progress;
+use crate::load::window::{Cost, Window};
 
 /// How long DNS fails at the start.
 const AT_START: Duration = Duration::from_secs(20);
@@ -36,9 +37,7 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     Progress::wait("DNS fails", AT_START.saturating_sub(since.elapsed())).await;
     let at_start = bed.observer.reset();
     bed.dns.set_all(None);
-    let back = Instant::now();
-    bed.settled("after the first outage", within).await?;
-    let first = back.elapsed();
+    let first = recovery(&bed, "after the first outage", within).await?;
     let after_first = bed.observer.reset();
     bed.ready(within).await?;
 
@@ -56,17 +55,15 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     Progress::wait("DNS fails", LATER.saturating_sub(began.elapsed())).await;
     let meanwhile = bed.observer.reset();
     bed.dns.set_all(None);
-    let back = Instant::now();
-    bed.settled("after the second outage", within).await?;
-    let second = back.elapsed();
+    let second = recovery(&bed, "after the second outage", within).await?;
     let counts = bed.observer.reset();
     bed.ready(within).await?;
     bed.stop_controller().await?;
     let ceiling = ceiling_before.lower(ceiling::measure(&bed, 2).await?);
 
     let mut figures = Figures { report: &mut report };
-    figures.add("first_seconds", "Right after an outage of 20 s at the start", first.as_secs_f64(), "s");
-    figures.add("second_seconds", "Right after an outage of 75 s with a restart in it", second.as_secs_f64(), "s");
+    figures.add("first_seconds", "Right after an outage of 20 s at the start", first.seconds, "s");
+    figures.add("second_seconds", "Right after an outage of 75 s with a restart in it", second.seconds, "s");
     for (name, title, counts) in [
         ("first_writes", "Revisions after the first outage until it was right", &after_first),
         ("writes_meanwhile", "Revisions while DNS failed the second time", &meanwhile),
@@ -74,12 +71,23 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     ] {
         figures.add(name, title, counts.revisions() as f64, "count");
     }
-    for (name, title, took, counts) in [
-        ("first_relative", "Time after the first outage, relative to as many bare applies", first, &after_first),
-        ("second_relative", "Time after the second outage, relative to as many bare applies", second, &counts),
-    ] {
-        let least = counts.revisions() as f64 / ceiling.applies;
-        figures.add(name, title, took.as_secs_f64() / least, "ratio");
+    for (which, then, cost) in [("first", "the first outage", &first), ("second", "the second outage", &second)] {
+        let (created, changed, statuses) = cost.taken();
+        let least = ceiling.seconds(created, changed, statuses);
+        let title = format!("Time after {then}, relative to the ceiling for what was written by then");
+        figures.add(&format!("{which}_relative"), &title, cost.seconds / least, "ratio");
+        figures.add(&format!("{which}_beyond"), "Seconds beyond that ceiling", cost.seconds - least, "s");
+        for (name, what, value) in [("statuses", "Statuses", statuses), ("events", "Events", cost.events())] {
+            figures.add(&format!("{which}_{name}"), &format!("{what} written by then"), value as f64, "count");
+        }
+        for (name, of, cpu) in [
+            ("api_server_cpu", "API server", cost.api_server_cpu),
+            ("etcd_cpu", "etcd", cost.etcd_cpu),
+            ("controller_cpu", "the controller", Some(cost.controller_cpu)),
+        ] {
+            let Some(cpu) = cpu else { continue };
+            figures.add(&format!("{which}_{name}"), &format!("CPU of {of} meanwhile"), cpu, "s");
+        }
     }
     let all = [at_start, after_first, between, meanwhile, counts];
     let removed: u64 = all.iter().map(|counts| counts.removed).sum();
@@ -89,4 +97,11 @@ pub async fn run(options: Options, mut report: Report) -> Result<Report> {
     report.notes.extend(open);
     ceiling_figures::add(&mut report, ceiling);
     Ok(report)
+}
+
+/// DNS is back now: waits until everything is right; what that took and cost.
+async fn recovery(bed: &Bed, title: &str, within: Duration) -> Result<Cost> {
+    let window = Window::open(bed).await?;
+    bed.settled(title, within).await?;
+    window.cost(bed).await
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -23,8 +23,8 @@ use super::tls::HTTP2;
 use super::upstream::Upstream;
 use super::watch::{Limit, WatchBody, Watches};
 
-/// Largest body that is read only to be thrown away: above the API server's own limit of 3 MiB for a request.
-const MAX_DRAINED: usize = 4 << 20;
+/// Largest body that is read in full: above the API server's own limit of 3 MiB for a request.
+const MAX_BODY: usize = 4 << 20;
 
 /// Requests under way on an HTTP/2 connection: as many as an API server takes.
 const STREAMS: u32 = 100;
@@ -88,33 +88,30 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         None | Some(Action::Delay(_)) => forward(request, &shared, entry, target, None).await,
         Some(Action::EndWatch { after, how }) => forward(request, &shared, entry, target, Some((after, how))).await,
         Some(Action::Status { code, reason, retry_after }) => {
-            drain(request.into_body()).await?;
+            drop(read(request.into_body()).await?);
             shared.journal.answered(entry, Some(code), None);
             Ok(failure(code, &reason, retry_after))
         }
         Some(Action::AfterCommit { code }) => {
-            let upstream_code = commit(request, &shared).await?;
-            let codes = (Some(code), Some(upstream_code));
-            shared.journal.answered(entry, codes.0, codes.1);
+            let upstream_code = answer_of_server(request, &shared).await?.status().as_u16();
+            shared.journal.answered(entry, Some(code), Some(upstream_code));
             Ok(failure(code, reason_of(code), None))
         }
         Some(Action::HangAfterCommit) => {
-            let upstream_code = commit(request, &shared).await?;
+            let upstream_code = answer_of_server(request, &shared).await?.status().as_u16();
             shared.journal.answered(entry, None, Some(upstream_code));
             std::future::pending().await
         }
         Some(Action::HoldAnswer) => {
-            let response = shared.upstream.send(request).await?;
-            let code = response.status().as_u16();
-            let (parts, body) = response.into_parts();
             // In full: what comes later must not be what the API server says later.
-            let body = Limited::new(body, MAX_DRAINED).collect().await?.to_bytes();
+            let response = answer_of_server(request, &shared).await?;
+            let code = response.status().as_u16();
             shared.journal.answered(entry, None, Some(code));
             if let Some(rule) = verdict.rule {
                 shared.rules.removed(rule).await;
             }
             shared.journal.answered(entry, Some(code), Some(code));
-            Ok(Response::from_parts(parts, whole(body)))
+            Ok(response.map(whole))
         }
         Some(Action::Hang) => std::future::pending().await,
         Some(Action::Close) => Err("connection closed by a rule".into()),
@@ -141,16 +138,13 @@ async fn forward(
     }))
 }
 
-/// Has the API server answer in full; gives its code.
-async fn commit(request: Request<Incoming>, shared: &Shared) -> Result<u16, Error> {
-    let response = shared.upstream.send(request).await?;
-    let code = response.status().as_u16();
-    drain(response.into_body()).await?;
-    Ok(code)
+/// Has the API server answer in full.
+async fn answer_of_server(request: Request<Incoming>, shared: &Shared) -> Result<Response<Bytes>, Error> {
+    let (parts, body) = shared.upstream.send(request).await?.into_parts();
+    Ok(Response::from_parts(parts, read(body).await?))
 }
 
 /// Reads a body to its end, so that its connection can be used again.
-async fn drain(body: Incoming) -> Result<(), Error> {
-    Limited::new(body, MAX_DRAINED).collect().await?;
-    Ok(())
+async fn read(body: Incoming) -> Result<Bytes, Error> {
+    Ok(Limited::new(body, MAX_BODY).collect().await?.to_bytes())
 }

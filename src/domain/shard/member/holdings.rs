@@ -163,5 +163,5 @@ impl Member {
 
 /// Doubled with each refusal, up to what lies between two ranks.
 const FIRST_PROBE_RETRY: Duration = Duration::from_millis(10);
-/// Three seconds at the default lease: the fence of a busy API server sees a change of the table within one.
+/// Nearly three seconds at the default lease: the fence of a busy API server sees a change of the table within one.
 const REFUSALS_BEFORE_ALARM: u32 = 30;
