@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
 use crate::handover::bed::Bed;
-use crate::handover::work::{self, Pace};
+use crate::handover::work::{self, Order, Pace};
 use crate::handover::{Options as HandoverOptions, Size, report};
 use crate::load::figures::MIB;
 use crate::load::requests::{metric, metric_of};
@@ -105,6 +105,8 @@ impl Report {
     pub fn check(&self) -> Result<()> {
         let Self { cpu_ratio, memory_ratio, one, all, .. } = self;
         let same = (all.writes / one.writes - 1.0).abs() <= SAME_WORK;
+        let fewer = all.statuses < one.statuses * (1.0 - SAME_WORK);
+        ensure!(!fewer, "{} and {} statuses are not the same work; is the machine quiet?", one.statuses, all.statuses);
         ensure!(same, "{} and {} writes are not the same work; is the machine quiet?", one.writes, all.writes);
         ensure!(*cpu_ratio >= LEAST_CPU, "CPU: {cpu_ratio:.2} times that of one is noise; is the machine quiet?");
         ensure!(*cpu_ratio <= MOST_CPU, "CPU: {cpu_ratio:.2} times that of one, not {MOST_CPU}");
@@ -137,6 +139,7 @@ pub async fn run(options: Options) -> Result<Report> {
             hosts: options.size.namespaces,
             ttl: u32::try_from(options.window_seconds)?,
             every: CHANGE_EVERY * u32::try_from(options.size.policies)?,
+            order: Order::InTurn,
         },
     })
     .await?;
@@ -162,7 +165,8 @@ pub async fn run(options: Options) -> Result<Report> {
     tokio::time::sleep(SETTLING).await;
     eprintln!("{replicas} members that hold nothing beside it, {} s", options.window_seconds);
     let idle = measure(&bed, 1..replicas + 1, window).await?;
-    ensure!(idle.writes == 0.0, "newcomers wrote {} objects: they are to hold nothing yet", idle.writes);
+    let written = idle.writes + idle.statuses;
+    ensure!(written == 0.0, "newcomers wrote {written} objects: they are to hold nothing yet");
 
     // First it shares with them, then it leaves: so none of them ever holds more than its share, whose memory would stay.
     eprintln!("waiting until {replicas} replicas share the work");

@@ -15,6 +15,9 @@ const USER_AGENT: &str = concat!("egress-controller/", env!("CARGO_PKG_VERSION")
 /// An unused connection is kept for so long at least: longer than the pause between two renewals of a Lease (40 s at most), less
 /// than the API server keeps it.
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
+/// A connection of lists and watches without a byte for so long is given up: an API server sends each watch a bookmark about once a
+/// minute, and ends a request by itself after a minute.
+const SILENT_CONNECTION: Duration = Duration::from_secs(300);
 /// A busy API server answers a PING within a second, however short the lease and with it the time-out of a request is.
 const SHORTEST_PING: Duration = Duration::from_secs(1);
 
@@ -22,7 +25,10 @@ const SHORTEST_PING: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When the configuration cannot be used.
-pub fn watch_client(config: Config) -> kube::Result<Client> {
+pub fn watch_client(mut config: Config) -> kube::Result<Client> {
+    config.read_timeout = Some(SILENT_CONNECTION);
+    // A connection that was merely unused is not silent.
+    config.reset_reader_on_write = true;
     Client::try_from(named(config))
 }
 

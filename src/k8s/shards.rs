@@ -58,7 +58,7 @@ pub struct ShardClient {
     place: Arc<Place>,
     /// The life that wrote the Lease last, and the Lease's uid.
     written: Arc<Mutex<Option<(u32, String)>>>,
-    /// Lease duration of the last renewal, in milliseconds.
+    /// Lease duration of the table, in milliseconds; 0 until it is known.
     lease_millis: Arc<AtomicU64>,
 }
 
@@ -95,7 +95,6 @@ impl ShardClient {
     /// # Errors
     /// When either fails; the Lease may have been written.
     pub async fn renew(&self, incarnation: &Incarnation, timing: Timing) -> Result<TableRead, NoAnswer> {
-        self.lease_millis.store(timing.lease.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
         let mut lease = self.lease(incarnation, timing);
         let name = lease.name_any();
         let known = self.written().clone().filter(|(life, _)| *life == incarnation.life);
@@ -117,7 +116,11 @@ impl ShardClient {
             written => written?,
         };
         *self.written() = Some((incarnation.life, written.uid().unwrap_or_default()));
-        self.read_table(timing.renew_timeout()).await
+        let read = self.read_table(timing.renew_timeout()).await?;
+        if let TableRead::Found(Snapshot { table, .. }) = &read {
+            self.lease_millis.store(table.lease.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        Ok(read)
     }
 
     fn written(&self) -> MutexGuard<'_, Option<(u32, String)>> {

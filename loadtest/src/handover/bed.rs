@@ -16,7 +16,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::fault::Fault;
@@ -24,15 +24,16 @@ use super::judge::{Judge, version};
 use super::report::TIMED_LEASE;
 use super::{Options, work};
 use crate::fill::{create_all, create_namespaces, forget_table};
+use crate::load::requests::metric;
 use crate::replica::{Program, Replica, all_run};
 
 /// Namespace of deploy/, which names the installation.
 pub const OWN_NAMESPACE: &str = "egress-controller";
 /// Least patience with what replicas do: a busy machine's, not a limit of the protocol.
 const ACTS_WITHIN: Duration = Duration::from_secs(120);
-/// Metrics of a replica: shards whose policies act, and writes that wait.
-const OWNED: &str = "egress_shards_owned";
+/// Metrics of a replica: writes that wait, and those without an answer.
 const PENDING: &str = "egress_writer_pending";
+const IN_FLIGHT: &str = "egress_writer_in_flight";
 /// Lines of the log of a replica that went in another way than it should.
 const TOLD_OF_A_LEAVER: usize = 40;
 
@@ -67,6 +68,10 @@ pub struct Bed {
 pub struct Measured {
     /// From kill -9 until the survivors act on the dead replica's shards.
     pub takeover: Option<Duration>,
+    /// From SIGTERM until the table is without the replica. None where times are not judged.
+    pub release: Option<Duration>,
+    /// It gave its shards to nobody.
+    pub left_free: bool,
     /// From the release of a replica that ends until each of the others acts.
     pub handover: Option<Duration>,
     /// The same until they act on all of its shards.
@@ -251,13 +256,19 @@ impl Bed {
         Ok(())
     }
 
-    /// Waits until every replica acts on all that the table gives it.
+    /// Waits until every replica may write, and acts on all that the table gives it.
     async fn at_rest(&self, within: Duration) -> Result<()> {
         let rest = async || {
             let table = self.judge.table().context("there is no table")?;
             for replica in &self.replicas {
-                let (given, acts) = (table.held_by(&replica.pod).count(), replica.pages().metric(OWNED).await?);
-                ensure!(acts == given as f64, "{} acts on {acts} of its {given} shards", replica.pod);
+                let state: Value = serde_json::from_str(&replica.pages().page("/debug/state").await?)?;
+                let shards = &state["shards"];
+                let (role, listed) = (&shards["role"], table.members.get(replica.pod.as_str()));
+                let speaks = listed.is_some_and(|member| member.incarnation.to_string() == shards["incarnation"]);
+                ensure!(role == "Member" && speaks, "{} is {role}", replica.pod);
+                let given = table.held_by(&replica.pod).count();
+                let acts = shards["active"].as_array().map_or(0, Vec::len);
+                ensure!(acts == given, "{} acts on {acts} of its {given} shards", replica.pod);
             }
             anyhow::Ok(())
         };
@@ -268,8 +279,9 @@ impl Bed {
     pub async fn nothing_pending(&self, within: Duration) -> Result<()> {
         let idle = async || {
             for replica in &self.replicas {
-                let pending = replica.pages().metric(PENDING).await?;
-                ensure!(pending == 0.0, "{} writes of {} wait", pending, replica.pod);
+                let page = replica.pages().page("/metrics").await?;
+                let pending = metric(&page, PENDING) + metric(&page, IN_FLIGHT);
+                ensure!(pending == 0.0, "{pending} writes of {} wait", replica.pod);
             }
             anyhow::Ok(())
         };
@@ -293,8 +305,9 @@ impl Bed {
                 let pod = self.replicas[victim].pod.clone();
                 self.replicas[victim].signal("KILL")?;
                 let gone = self.removed(&pod, version, self.patience(4)).await?;
-                measured.moved = self.moved(&pod, version, gone.given);
-                measured.takeover = self.acted(&gone, &pod).await?.map(|acted| acted.whole.duration_since(since));
+                let acted = self.acted(&gone, &pod).await?;
+                measured.moved = self.moved(&pod, version, self.judge.table_version());
+                measured.takeover = acted.map(|acted| acted.whole.duration_since(since));
                 self.replicas[victim] = self.new_pod(victim).await?;
             }
             Fault::Restart(victim) => {
@@ -303,16 +316,19 @@ impl Bed {
                 self.replicas[victim] = self.start_in(victim, &pod).await?;
             }
             Fault::Terminate(victim) => {
-                let version = self.judge.table_version();
+                let (since, version) = (Instant::now(), self.judge.table_version());
                 let pod = self.replicas[victim].pod.clone();
                 self.replicas[victim].signal("TERM")?;
                 let gone = self.removed(&pod, version, self.patience(8)).await?;
-                measured.moved = self.moved(&pod, version, gone.given);
+                let acted = self.acted(&gone, &pod).await?;
+                // Up to now: what a replica took for all others and passed on at once is moved twice.
+                measured.moved = self.moved(&pod, version, self.judge.table_version());
+                measured.release = self.is_timed.then(|| gone.at.saturating_duration_since(since));
+                measured.left_free = gone.version != gone.given;
                 if gone.version != gone.given || measured.moved.is_some_and(|(moved, held)| moved != held) {
                     let replica = &self.replicas[victim];
                     eprintln!("--- {pod} left {gone:?}\n{}", replica.tail(TOLD_OF_A_LEAVER).join("\n"));
                 }
-                let acted = self.acted(&gone, &pod).await?;
                 measured.handover = acted.map(|acted| acted.first.saturating_duration_since(gone.at));
                 measured.whole_handover = acted.map(|acted| acted.whole.saturating_duration_since(gone.at));
                 self.replicas[victim] = self.new_pod(victim).await?;
@@ -440,7 +456,8 @@ impl Bed {
             let acted = eventually(self.patience(8), async || self.acted_alone(replica, epoch, count));
             let acted = match acted.await {
                 Ok(Some(acted)) => acted,
-                Ok(None) => continue,
+                // Whoever has them now may not act on them yet.
+                Ok(None) => return Ok(None),
                 Err(error) => {
                     eprintln!("--- {pod} ({:?}) from epoch {epoch}\n{}", replica.ended(), replica.tail(40).join("\n"));
                     return Err(error);
@@ -452,7 +469,7 @@ impl Bed {
         Ok(all)
     }
 
-    /// When a replica acted on so many shards of this epoch; none where all of them were given to somebody else before it did.
+    /// When a replica acted on so many shards of this epoch; none where any of them was given to somebody else before it did.
     fn acted_alone(&self, replica: &Replica, epoch: u64, count: u64) -> Result<Option<Acted>> {
         let field = |line: &serde_json::Value, name: &str| {
             line["fields"][name].as_u64().or(line[name].as_u64()).unwrap_or_default()
@@ -462,15 +479,14 @@ impl Bed {
         let held = table.iter().flat_map(|table| table.shards.iter().filter(holds)).count() as u64;
         let lines = replica.said("shards act");
         let acts: Vec<_> = lines.iter().filter(|line| field(&line.1, "newest_epoch") >= epoch).collect();
-        // Some may have been given to somebody else meanwhile.
-        let mut missing = count.min(held);
+        let mut missing = count;
         let whole = acts.iter().find(|line| {
             missing = missing.saturating_sub(field(&line.1, "shards"));
             missing == 0
         });
         match acts.first().zip(whole) {
             Some((first, whole)) => Ok(Some(Acted { first: first.0, whole: whole.0 })),
-            None if held == 0 => Ok(None),
+            None if held < count => Ok(None),
             None => bail!("{} does not act on its shards", replica.pod),
         }
     }

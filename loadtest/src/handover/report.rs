@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) const TIMED_LEASE: f64 = 15.0;
 /// Longest takeover, in leases.
 const TAKEOVER_LEASES: f64 = 1.2;
+/// Longest time from SIGTERM until the table is without the replica, in leases: others take it for dead not much later.
+const RELEASE_LEASES: f64 = 0.8;
 /// Longest planned handover, in seconds.
 const PLANNED: f64 = 1.0;
 /// So many faults of a kind leave at least one time to tell; each single one may meet replicas that are stopped.
@@ -80,6 +82,10 @@ pub struct Report {
     pub gaps: Vec<String>,
     /// Shards that were given to others when a replica went, and those that it held, for each that could be told.
     pub moves: Vec<(usize, usize)>,
+    /// From SIGTERM until the table was without the replica, sorted; where times are judged.
+    pub releases: Vec<f64>,
+    /// Replicas that ended and gave their shards to nobody, so that others took them.
+    pub left_free: usize,
     /// From kill -9 until the survivors acted, sorted.
     pub takeovers: Vec<f64>,
     /// From the release of a replica that ended until each of the others acted, sorted.
@@ -122,6 +128,8 @@ impl Report {
             unseen: Vec::new(),
             gaps: Vec::new(),
             moves: Vec::new(),
+            releases: Vec::new(),
+            left_free: 0,
             takeovers: Vec::new(),
             handovers: Vec::new(),
             whole_handovers: Vec::new(),
@@ -147,6 +155,8 @@ impl Report {
         self.handovers.extend(measured.handover.map(|time| time.as_secs_f64()));
         self.whole_handovers.extend(measured.whole_handover.map(|time| time.as_secs_f64()));
         self.moves.extend(measured.moved);
+        self.releases.extend(measured.release.map(|time| time.as_secs_f64()));
+        self.left_free += usize::from(measured.left_free);
     }
 
     /// Waits until everything is right, then judges.
@@ -194,6 +204,7 @@ impl Report {
             let mean = bed.namespaces as f64 / bed.replicas.len() as f64;
             self.fullest = counts.values().max().map_or(0.0, |most| *most as f64 / mean);
         }
+        self.releases.sort_by(f64::total_cmp);
         self.takeovers.sort_by(f64::total_cmp);
         self.handovers.sort_by(f64::total_cmp);
         self.whole_handovers.sort_by(f64::total_cmp);
@@ -248,6 +259,11 @@ impl Report {
             let most = TAKEOVER_LEASES * self.lease;
             ensure!(takeover <= most, "p99 of {} takeovers: {takeover:.2} s of {most:.2} s", self.takeovers.len());
             ensure!(planned <= PLANNED, "p99 of {} planned handovers: {planned:.2} s", self.handovers.len());
+            let (release, most) = (self.releases.last().copied().unwrap_or_default(), RELEASE_LEASES * self.lease);
+            ensure!(
+                release <= most,
+                "a replica that ended was in the table for {release:.2} s: was it taken for dead?"
+            );
             let (told, gone) = (self.moves.len(), self.asked("kill") + self.asked("terminate"));
             ensure!(told > 0 || gone == 0, "nobody counted the shards that moved when {gone} replicas went");
         }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use egress_domain::api::EgressPolicy;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -22,18 +24,38 @@ pub struct Pace {
     pub ttl: u32,
     /// Between two changes.
     pub every: Duration,
+    /// In which order.
+    pub order: Order,
+}
+
+/// Which host, and which policy, changes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Any: also the same again, before it was followed.
+    Random,
+    /// Each in its turn: windows of the same length have the same changes.
+    InTurn,
+}
+
+impl Order {
+    /// Which of so many.
+    fn of(self, random: &mut StdRng, round: usize, count: usize) -> usize {
+        match self {
+            Self::Random => random.random_range(0..count),
+            Self::InTurn => round * STRIDE % count,
+        }
+    }
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { hosts: 100, ttl: 2, every: Duration::from_millis(500) }
+        Self { hosts: 100, ttl: 2, every: Duration::from_millis(500), order: Order::Random }
     }
 }
 
 /// The answers of every fourth host never change, nor do the specs of the policies that name it.
 const QUIET: usize = 4;
-/// Hosts and policies change in turn, so that windows of the same length have the same changes; a prime, so that all come and
-/// neighbours do not follow each other.
+/// From one to the next where they change in turn: a prime, so that all come and neighbours do not follow each other.
 const STRIDE: usize = 7_919;
 /// Before a change without an answer is sent again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -101,6 +123,7 @@ impl Work {
         let (client, dns) = (bed.client.clone(), bed.dns.clone());
         let (policies, namespaces, pace) = (bed.policies, bed.namespaces, bed.pace);
         let task = tokio::spawn(async move {
+            let mut random = StdRng::seed_from_u64(7);
             let mut changed = Changed::default();
             // At a steady rate, however long the API server takes: windows of a run are compared with each other.
             let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + pace.every, pace.every);
@@ -110,9 +133,9 @@ impl Work {
                     _ = stopped.changed() => break,
                     _ = ticks.tick() => {}
                 }
-                let number = round * STRIDE % pace.hosts;
+                let number = pace.order.of(&mut random, round, pace.hosts);
                 if !pace.is_quiet(number) {
-                    let new = address(number, round / pace.hosts + 1);
+                    let new = address(number, round);
                     dns.set_host(&host(number), &[new], pace.ttl);
                     changed.hosts.insert(number, new);
                     for policy in (0..policies).filter(|policy| pace.host_of(*policy) == number) {
@@ -120,13 +143,17 @@ impl Work {
                     }
                 }
                 // Not one of those whose host has just changed.
-                let number = (round * STRIDE + pace.hosts / 2) % policies;
+                let number = pace.order.of(&mut random, round + pace.hosts / 2, policies);
                 if !pace.is_quiet(number) {
-                    let block = format!("192.0.2.{}/32", (round / policies + 1) % 256);
+                    let block = format!("192.0.2.{}/32", round % 256);
                     let object = policy(number, namespaces, pace.host_of(number), Some(&block));
                     let api = Api::<EgressPolicy>::namespaced(client.clone(), &namespace_of(number, namespaces));
-                    // The next one of the same policy comes after all others.
-                    patches.spawn(change_spec(api, object));
+                    if pace.order == Order::InTurn {
+                        // The next one of the same policy comes after all others.
+                        patches.spawn(change_spec(api, object));
+                    } else {
+                        change_spec(api, object).await;
+                    }
                     changed.blocks.insert(number, block);
                     *changed.changes.entry(number).or_default() += 1;
                 }

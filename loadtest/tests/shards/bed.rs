@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use egress_domain::shard::{ShardId, shard_of};
 use egress_testbed::eventually;
 use loadtest::handover::bed::Bed;
-use loadtest::handover::work::{self, Changed, Pace};
+use loadtest::handover::work::{self, Changed, Order, Pace};
 use loadtest::handover::{Options, Size, report};
 
 /// TTL of the answers in seconds.
@@ -23,7 +23,7 @@ pub async fn small(replicas: usize, namespaces: usize, policies: usize, lease: u
         only: Vec::new(),
         unfenced: false,
         program: Some(PathBuf::from(env!("CARGO_BIN_EXE_loadtest"))),
-        pace: Pace { hosts: policies, ttl: TTL, every: Duration::MAX },
+        pace: Pace { hosts: policies, ttl: TTL, every: Duration::MAX, order: Order::Random },
     })
     .await?;
     bed.whole(bed.patience(8)).await?;

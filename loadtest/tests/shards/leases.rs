@@ -4,20 +4,24 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use egress_domain::api::{EgressShardTable, SHARD_TABLE};
+use egress_domain::shard::timing::Timing;
 use egress_testbed::eventually;
 use egress_testbed::proxy::{Action, Rule, Verb, WatchEnd};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use loadtest::handover::bed::OWN_NAMESPACE;
 use loadtest::handover::work;
 use serde_json::json;
 
-use crate::bed::small;
+use crate::bed::{ended, small};
 use crate::tenant::tenant;
 
 /// Long enough that nobody lapses on a slow machine, which changes the table.
 const LEASE: u32 = 15;
+/// After a watch was given up: a list, and the watch that follows it.
+const OPENED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a tenant can copy of a Lease: its name, its labels, its spec.
 fn copy(lease: &Lease) -> Lease {
@@ -111,7 +115,17 @@ async fn the_leases_of_a_tenant_move_nothing_and_keep_no_dead_replica_alive() ->
         Ok(())
     };
     eventually(bed.patience(4), taken_over).await?;
-    bed.whole(bed.patience(4)).await
+    bed.whole(bed.patience(4)).await?;
+    let events = Api::<Event>::namespaced(bed.client.clone(), OWN_NAMESPACE);
+    let told = async || {
+        let events = events.list(&ListParams::default()).await?.items;
+        let of = |event: &Event| event.reason.as_deref() == Some("ShardsTakenOver");
+        let notes: Vec<String> =
+            events.iter().filter(|event| of(event)).filter_map(|event| event.note.clone()).collect();
+        ensure!(notes.iter().any(|note| note.contains(&pod)), "no Event names {pod}: {notes:?}");
+        Ok(())
+    };
+    eventually(bed.patience(1), told).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,5 +139,17 @@ async fn a_watch_of_the_leases_that_says_nothing_more_is_opened_again() -> Resul
     proxy.wait_for_hits(stalled, 1, bed.patience(1)).await?;
     proxy.remove(stalled);
     let opened = proxy.count(Verb::Watch, "leases");
-    proxy.wait_for(Verb::Watch, "leases", opened + 1, bed.patience(1)).await
+    let silence = Timing { lease: bed.lease }.longest_silence();
+    proxy.wait_for(Verb::Watch, "leases", opened + 1, silence + OPENED_WITHIN).await?;
+
+    // It knows that the other lives, and gives it everything when it goes.
+    let (leaver, before) = (&bed.replicas[0], bed.judge.table_version());
+    leaver.signal("TERM")?;
+    ended(&bed, leaver).await?;
+    bed.seen().await?;
+    let tables = bed.judge.tables_since(before);
+    let mut tables = tables.iter().filter_map(|(_, (_, table))| table.as_ref());
+    let without = tables.find(|table| !table.members.contains_key(leaver.pod.as_str())).context("it has gone")?;
+    assert_eq!(without.free().count(), 0, "no shard is left to whoever takes it");
+    Ok(())
 }

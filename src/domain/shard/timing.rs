@@ -57,8 +57,9 @@ impl Timing {
         self.lease / 2
     }
 
-    /// A watch of the Leases that has shown nothing for so long is broken, since it would have shown our own renewals. Below
-    /// [`Self::fresh`] from a lease of 8 s on; with shorter ones a watch that waits to be opened again is not interrupted.
+    /// A watch of the Leases that has shown nothing for so long is broken, since it would have shown our own renewals. From a lease
+    /// of 11 s on it is opened again before anybody's last renewal is older than [`Self::fresh`]; with shorter ones the wait of a
+    /// watch to be opened again must not be interrupted.
     pub fn longest_silence(self) -> Duration {
         (self.renew_every() * 2 + self.renew_timeout()).max(LEAST_SILENCE)
     }
@@ -83,7 +84,7 @@ mod tests {
         assert_eq!(timing.margin(), Duration::from_millis(3_200));
         assert_eq!(timing.fence(), Duration::from_millis(11_800));
         assert_eq!(timing.longest_silence(), Duration::from_secs(5));
-        assert!(timing.longest_silence() < timing.fresh());
+        assert!(timing.longest_silence() + timing.renew_every() < timing.fresh());
     }
 
     #[test]
