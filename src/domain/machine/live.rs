@@ -65,6 +65,10 @@ impl Machine {
         {
             return;
         }
+        if !matches!(self.live, Live::Ours(_)) {
+            // It is there (again): what the status says of it may be its absence.
+            self.status.touch();
+        }
         let adoption = self.context.settings.adoption;
         match network_policy::ownership(object, &self.policy.key, &self.policy.uid, adoption) {
             // Known as ours by its uid: whoever took the owner reference away has drifted it.

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use super::sim::{Sim, hosts};
 use crate::answer::LookupFailure;
+use crate::api::EgressPolicyStatus;
+use crate::machine::Input;
 
 #[test]
 fn the_first_status_comes_after_the_outcome_of_the_first_write() {
@@ -119,4 +121,20 @@ fn an_update_is_logged_once_also_when_the_watch_shows_it_before_the_answer() {
     sim.advance(Duration::from_secs(86_400));
     assert!(sim.revisions.len() > 2);
     assert_eq!(sim.updates, 2);
+}
+
+#[test]
+fn the_end_of_an_older_object_that_is_shown_late_leaves_no_pending_status() {
+    let mut sim = Sim::new(hosts(&["a.example"]));
+    sim.answer("a.example", &["192.0.2.1"]);
+    // The policy was made anew: the watch shows the end of the object before ours after the answer to our own write.
+    let object = sim.stored.clone();
+    sim.hold = true;
+    sim.input(Input::Live(None));
+    sim.input(Input::Live(object.map(Box::new)));
+    sim.release();
+    let ready =
+        |status: &EgressPolicyStatus| status.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
+    assert!(sim.statuses.last().is_some_and(ready), "{:?}", sim.statuses.last());
+    assert_eq!(sim.revisions.len(), 1, "nothing is written twice");
 }
